@@ -1,0 +1,72 @@
+"""A run on disk: immutable files, and last a commit record that names them with their hashes.
+
+What has no record did not happen: a killed process leaves files without a record, and the work is done again.
+
+    <workdir>/recipe.yaml                        the resolved recipe
+    <workdir>/stages/<stage>/waves/<rollout>-<wave>/      rollouts and verdicts of a finished wave, commit.json last
+    <workdir>/stages/<stage>/updates/<step>/              metrics of an optimizer update, commit.json last
+    <workdir>/stages/<stage>/checkpoints/<step>/          train state (Orbax), commit.json last
+    <workdir>/stages/<stage>/evaluations/<name>/          a benchmark's figures, commit.json last
+    <workdir>/stages/<stage>/model/                       the finished model (Hugging Face layout), commit.json last
+    <workdir>/stages/<stage>/commit.json                  the stage is complete; its artefacts
+    <workdir>/results.json, metrics.jsonl, report.html    derived: can be remade from the above
+    <workdir>/timing/                                     all that depends on the clock
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+RECORD = "commit.json"
+
+
+class DamagedRecord(ValueError):
+    """A file that a commit record names is missing or differs from what was committed."""
+
+
+def _digest(path: epath.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_atomic(path: epath.PathLike, data: bytes | str) -> None:
+    """Writes a whole file or nothing: a reader never sees a part of it."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.partial"
+    partial.write_bytes(data.encode() if isinstance(data, str) else data)
+    partial.replace(path)
+
+
+def commit(folder: epath.PathLike, files: Iterable[str] = (), content: Mapping[str, Any] | None = None) -> None:
+    """Writes the commit record of ``folder``: its ``content`` and the hash of each of ``files``. The last act."""
+    folder = epath.Path(folder)
+    record = {"files": {name: _digest(folder / name) for name in sorted(files)}, "content": dict(content or {})}
+    write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True, allow_nan=False))
+
+
+def committed(folder: epath.PathLike) -> bool:
+    """Whether ``folder`` has its commit record: whether it happened."""
+    return (epath.Path(folder) / RECORD).exists()
+
+
+def read_record(folder: epath.PathLike, verify: bool = True) -> dict[str, Any]:
+    """The ``content`` of a commit record.
+
+    Raises:
+      FileNotFoundError: there is no record.
+      DamagedRecord: ``verify`` is set, and a named file is missing or has changed.
+    """
+    folder = epath.Path(folder)
+    record = json.loads((folder / RECORD).read_text())
+    if verify:
+        for name, digest in record["files"].items():
+            if not (folder / name).exists():
+                raise DamagedRecord(f"{folder / name} is missing, yet {folder / RECORD} names it; delete {folder} to redo it")
+            if _digest(folder / name) != digest:
+                raise DamagedRecord(f"{folder / name} is not what was committed; delete {folder} to redo it")
+    return record["content"]

@@ -1,0 +1,15 @@
+"""Verdicts and records."""
+
+import json
+
+from r1jax.rewards.record import RewardRecord, Verdict
+
+
+def test_only_right_is_true():
+    assert [bool(v) for v in Verdict] == [True, False, False, False]
+    assert Verdict("right") is Verdict.RIGHT and f"{Verdict.UNGRADED}" == "ungraded"
+
+
+def test_a_record_survives_json():
+    record = RewardRecord({"accuracy": None, "format": 1.0}, Verdict.UNGRADED, "the worker died")
+    assert RewardRecord.from_json(json.loads(json.dumps(record.to_json()))) == record

@@ -1,0 +1,81 @@
+"""Recipes: numbers as people write them, unknown keys, overrides, the graph."""
+
+import copy
+
+import pytest
+import yaml
+
+from r1jax import config
+
+DOCUMENT = {
+    "name": "x",
+    "models": {"base": {"path": "p"}},
+    "data": {"train": {"path": "q"}},
+    "benchmarks": {"held_out": {"path": "r"}},
+    "stages": [
+        {"name": "zero", "kind": "grpo", "model": "base", "data": "train", "benchmarks": ["held_out"], "steps": 4},
+        {"name": "more", "kind": "grpo", "model": "stage:zero", "data": "train"},
+    ],
+}
+
+
+def read(*overrides):
+    return config.read_recipe(config.apply_overrides(copy.deepcopy(DOCUMENT), overrides))
+
+
+@pytest.mark.parametrize("text, value", [("3e-6", 3e-6), ("1e-4", 1e-4), (".5", 0.5), ("10_000", 10_000.0), ("2", 2.0)])
+def test_numbers_are_read_by_their_type(text, value):
+    document = yaml.safe_load(f"lr: {text}")
+    assert config.read_dataclass(config.OptimizerSettings, document, "optimizer").lr == value
+    assert read(f"stages.zero.optimizer.lr={text}").stages[0].settings.optimizer.lr == value
+
+
+def test_defaults_are_the_papers():
+    settings = config.GRPOSettings()
+    assert (settings.prompts_per_rollout, settings.samples_per_prompt, settings.minibatches) == (512, 16, 16)
+    assert (settings.optimizer.lr, settings.loss.kl_coefficient, settings.reference_every) == (3e-6, 1e-3, 400)
+
+
+def test_a_resolved_recipe_reads_back_equal():
+    recipe = read("stages.zero.max_tokens_at={100: 64}")
+    assert recipe.stages[0].settings.max_tokens_at == {100: 64}
+    assert config.read_recipe(yaml.safe_load(config.dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("stages.zero.stesp=3", "did you mean 'steps'"),
+        ("stages.zero.optimizer.lrr=1", "did you mean 'lr'"),
+        ("stages.zer.steps=1", "did you mean 'zero'"),
+        ("stages.zero.kind=grp", "did you mean 'grpo'"),
+        ("stages.zero.model=bas", "did you mean 'base'"),
+        ("stages.zero.model=stage:more", "no earlier stage"),
+        ("stages.zero.steps=many", "must be a number"),
+        ("stages.zero.steps=1.5", "whole number"),
+        ("stages.zero.optimizer.lr=.nan", "finite"),
+        ("stages.zero.benchmarks=[held]", "did you mean 'held_out'"),
+        ("stages.more.name=zero", "two stages"),
+        ("modles.base.path=x", "did you mean 'models'"),
+        ("stages.zero.rewards=[accuracy]", "must be a mapping"),
+    ],
+)
+def test_what_is_wrong_is_named(override, message):
+    with pytest.raises(config.RecipeError, match=message):
+        read(override)
+
+
+def test_a_users_kind_brings_its_settings(tmp_path, monkeypatch):
+    (tmp_path / "my_stage.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass S:\n    depth: int = 3\nclass Mine:\n    settings = S\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    document = {**DOCUMENT, "stages": [{"name": "own", "kind": "my_stage:Mine", "model": "base", "depth": "7"}]}
+    assert config.read_recipe(document).stages[0].settings.depth == 7
+    with pytest.raises(config.RecipeError, match="can't be imported"):
+        config.read_recipe({**DOCUMENT, "stages": [{"name": "own", "kind": "my_stage:Nothing"}]})
+
+
+def test_differences_name_the_stage():
+    old, new = config.to_document(read()), config.to_document(read("stages.more.optimizer.lr=1"))
+    assert config.differences(old, new) == [("stages.more.optimizer.lr", 3e-6, 1.0)]
