@@ -1,0 +1,104 @@
+"""Layers that every decoder of the family is made of.
+
+A layer is declared with the leading ``stack`` of the layers that share its code (``(L,)``, or ``()`` for one alone) and
+is called on the slice of one layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from r1jax.models.config import RopeScaling
+from r1jax.models.parameters import constant, parameter
+from r1jax.sharding import constrain
+
+
+def accumulation_dtype(x: jax.Array) -> jnp.dtype:
+    """float32, or float64 where the input is."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _stack_axes(stack: tuple[int, ...]) -> tuple[str, ...]:
+    return ("layer",) * len(stack)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm (1910.07467), computed in float32, scaled in the input's dtype."""
+
+    def __init__(self, stack: tuple[int, ...], size: int, eps: float):
+        self.eps = eps
+        self.scale = constant((*stack, size), (*_stack_axes(stack), None), 1.0)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(accumulation_dtype(x))
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
+        return y.astype(x.dtype) * self.scale[...]
+
+
+class Linear(nnx.Module):
+    """``einsum(equation, x, kernel)`` plus, where asked for, a bias over the outputs.
+
+    Args:
+      equation: of one layer, e.g. ``BTD,DNH->BTNH``; the kernel's letters name its shape, outputs last.
+      shape, axes: of one layer's kernel.
+      outputs: how many trailing dimensions of the kernel are outputs.
+    """
+
+    def __init__(self, rngs, stack, equation: str, shape, axes, outputs: int, scale: float, bias: bool = False):
+        self.equation = equation
+        self.kernel = parameter(rngs, (*stack, *shape), (*_stack_axes(stack), *axes), scale)
+        self.bias = constant((*stack, *shape[-outputs:]), (*_stack_axes(stack), *axes[-outputs:]), 0.0) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = jnp.einsum(self.equation, x, self.kernel[...])
+        return y if self.bias is None else y + self.bias[...]
+
+
+class MLP(nnx.Module):
+    """SwiGLU feed-forward: ``down(silu(gate x) * up x)`` (2002.05202)."""
+
+    def __init__(self, rngs, stack, hidden_size: int, intermediate_size: int, scale: float, bias: bool):
+        def inward():
+            return Linear(rngs, stack, "BTD,DF->BTF", (hidden_size, intermediate_size), ("embed", "ffw"), 1, scale, bias)
+
+        self.gate, self.up = inward(), inward()
+        self.down = Linear(rngs, stack, "BTF,FD->BTD", (intermediate_size, hidden_size), ("ffw", "embed"), 1, scale, bias)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        inner = jax.nn.silu(self.gate(x)) * self.up(x)
+        return self.down(constrain(inner, "batch", "sequence", "activation_ffw"))
+
+
+def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> np.ndarray:
+    """Rotary frequencies, float32 ``[head_dim / 2]``; with ``scaling``, Llama 3's rule for longer contexts.
+
+    Wavelengths under ``original / high_freq_factor`` are kept, those over ``original / low_freq_factor`` are divided by
+    ``factor``, and those between are interpolated.
+    """
+    frequencies = 1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
+    if scaling is None:
+        return frequencies.astype(np.float32)
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    smooth = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    smooth = np.clip(smooth, 0.0, 1.0)
+    return ((1 - smooth) * frequencies / scaling.factor + smooth * frequencies).astype(np.float32)
+
+
+def apply_rope(x: jax.Array, positions: jax.Array, frequencies: np.ndarray) -> jax.Array:
+    """Rotates the two halves of each head (half-split form, as Hugging Face checkpoints expect).
+
+    Args:
+      x: ``[B, T, N, H]``.
+      positions: int32 ``[B, T]``.
+      frequencies: ``[H / 2]``.
+    """
+    dtype = accumulation_dtype(x)
+    angles = positions[..., None, None].astype(dtype) * jnp.asarray(frequencies, dtype)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    first, second = jnp.split(x.astype(dtype), 2, -1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)

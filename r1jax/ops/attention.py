@@ -1,0 +1,109 @@
+"""Attention: packed rows for training and prefill, blocks merged by logsumexp for decoding.
+
+Scores, softmax and sums are float32 (float64 for float64 inputs). One implementation so far, in plain XLA; kernels for
+TPU and GPU come behind these signatures, chosen by ``jax.sharding.get_abstract_mesh().abstract_device.platform`` (the
+mesh's platform, which is not the default backend's when compiling ahead of time).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def _precision(x: jax.Array) -> jax.lax.Precision | None:
+    """float32 products in full on TPU and GPU too; bfloat16 products are exact in float32 as they are."""
+    return None if x.dtype == jnp.bfloat16 else HIGHEST
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> tuple[jax.Array, jax.Array]:
+    """Attention over one block of keys, unnormalised across blocks.
+
+    Args:
+      q: ``[B, T, N, H]``; the N query heads share K key heads in order, N a multiple of K.
+      k, v: ``[B, S, K, H]``.
+      mask: bool, broadcastable to ``[B, T, S]``; true where the query may look.
+      scale: of the scores.
+
+    Returns:
+      The attended values ``[B, T, N, H]`` in the accumulation dtype and the logsumexp of the scores ``[B, T, N]``.
+      Where the mask lets nothing through the values are 0 and the logsumexp is -inf.
+    """
+    B, T, N, H = q.shape
+    K = k.shape[2]
+    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    q = q.reshape(B, T, K, N // K, H)
+    scores = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, precision=_precision(q), preferred_element_type=dtype) * scale
+    seen = jnp.broadcast_to(mask, (B, T, k.shape[1]))[:, None, None]
+    scores = jnp.where(seen, scores, -jnp.inf)
+    top = jnp.max(scores, -1, keepdims=True, initial=jnp.finfo(dtype).min)
+    weights = jnp.exp(scores - top)
+    total = jnp.sum(weights, -1, keepdims=True)
+    values = jnp.einsum(
+        "BKGTS,BSKH->BTKGH", weights.astype(v.dtype), v, precision=_precision(v), preferred_element_type=dtype
+    )
+    total = jnp.moveaxis(total, 3, 1)  # [B, T, K, G, 1]
+    top = jnp.moveaxis(top, 3, 1)
+    some = total > 0
+    values = jnp.where(some, values / jnp.where(some, total, 1), 0)
+    logsumexp = jnp.where(some, jnp.log(jnp.where(some, total, 1)) + top, -jnp.inf)
+    return values.reshape(B, T, N, -1), logsumexp.reshape(B, T, N)
+
+
+def merge(parts: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """Joins what ``attend`` gave for several blocks of keys, as if they had been one. At least one must be non-empty."""
+    logsumexps = jnp.stack([logsumexp for _, logsumexp in parts])
+    shares = jax.nn.softmax(logsumexps, axis=0)
+    return sum(share[..., None] * values for share, (values, _) in zip(shares, parts))
+
+
+def packed_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, scale: float) -> jax.Array:
+    """Causal attention inside each segment of packed rows; segment 0 (padding) attends nothing and gets 0.
+
+    Args:
+      q: ``[B, T, N, H]``. k, v: ``[B, T, K, H]``. segment_ids: int32 ``[B, T]``.
+
+    Returns:
+      ``[B, T, N, H]`` in q's dtype.
+    """
+    T = q.shape[1]
+    mask = (segment_ids[:, :, None] == segment_ids[:, None, :]) & (segment_ids[:, :, None] != 0)
+    mask &= jnp.arange(T)[:, None] >= jnp.arange(T)[None, :]
+    return attend(q, k, v, mask, scale)[0].astype(q.dtype)
+
+
+def decode_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    prompt: tuple[jax.Array, jax.Array],
+    prompt_length: jax.Array,
+    own: tuple[jax.Array, jax.Array],
+    own_length: jax.Array,
+    scale: float,
+) -> jax.Array:
+    """One query of each lane over its prompt's block, its own block, and itself.
+
+    A prompt's keys are held and read once for all its lanes: to that block the lanes are queries of one row.
+
+    Args:
+      q: ``[P*lanes, 1, N, H]``. k, v: the same token's, ``[P*lanes, 1, K, H]``.
+      prompt: keys and values ``[P, S, K, H]``. prompt_length: ``[P]``.
+      own: keys and values ``[P*lanes, S', K, H]``. own_length: ``[P*lanes]``, entries that are valid.
+
+    Returns:
+      ``[P*lanes, 1, N, H]`` in q's dtype.
+    """
+    B, _, N, H = q.shape
+    P, S = prompt[0].shape[:2]
+    in_prompt = (jnp.arange(S) < prompt_length[:, None])[:, None]
+    values, logsumexp = attend(q.reshape(P, B // P, N, H), *prompt, in_prompt, scale)
+    in_own = (jnp.arange(own[0].shape[1]) < own_length[:, None])[:, None]
+    parts = [
+        (values.reshape(B, 1, N, -1), logsumexp.reshape(B, 1, N)),
+        attend(q, *own, in_own, scale),
+        attend(q, k, v, jnp.ones((1, 1, 1), bool), scale),
+    ]
+    return merge(parts).astype(q.dtype)
