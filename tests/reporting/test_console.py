@@ -1,0 +1,114 @@
+"""The console: plain and rare where nobody watches, in place on a terminal, deaf to control characters."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+
+from r1jax.reporting.console import Console, duration, number, table_lines
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_plain_progress_is_rare_and_tells_the_time_left():
+    clock, stream = Clock(), io.StringIO()
+    console = Console(stream, interval=15, clock=clock)
+    for done in range(101):
+        console.progress("rl", done, 100, {"reward": 0.5, "tokens": 1234})
+        clock.now += 1
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "rl 0/100: reward 0.5, tokens 1,234"
+    assert lines[1] == "rl 15/100: reward 0.5, tokens 1,234, 1:25 left"
+    assert len(lines) == 8 and lines[-1].startswith("rl 100/100")  # at 0, 15, ..., 90 and the end
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_terminal_gets_a_line_in_place(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    with Console(stream) as console:
+        with console.phase("sampling"):
+            console.progress("rl", 3, 10, {"reward": 0.25})
+        console.say("a line that stays [bold]")
+    text = stream.getvalue()
+    assert "3/10" in text and "reward 0.25" in text and "sampling" in text and "\x1b[" in text
+    assert "a line that stays [bold]" in text  # no markup is read
+
+
+def test_phases_are_timed_and_said_outside_progress_only():
+    clock, stream = Clock(), io.StringIO()
+    console = Console(stream, clock=clock)
+    with console.phase("load"):
+        clock.now += 2
+    console.progress("rl", 1, 2)
+    with console.phase("sample"):
+        clock.now += 1
+    console.end_progress()
+    with pytest.raises(KeyError), console.phase("load"):
+        clock.now += 3
+        raise KeyError
+    assert console.seconds == {"load": 5.0, "sample": 1.0}
+    assert "load: 2.0 s" in stream.getvalue() and "sample" not in stream.getvalue()
+    assert stream.getvalue().count("load") == 1  # what failed is not said to be done
+
+
+def test_control_characters_never_reach_the_terminal():
+    stream = io.StringIO()
+    console = Console(stream)
+    console.say("a\x1b[2Jb\rc\nd")
+    console.table("t\x1b", ["x"], [["\x1b[31mred"]])
+    assert "\x1b" not in stream.getvalue() and "\r" not in stream.getvalue()
+    assert stream.getvalue().splitlines()[0] == "a [2Jb c d"
+
+
+def test_a_stream_that_cannot_show_a_character_goes_on():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(stream).say("等等 ok")
+    stream.seek(0)
+    assert stream.read() == "?? ok\n"
+
+
+def test_tables_align_numbers_and_wide_characters():
+    lines = table_lines(["name", "n"], [["等等", 1], ["ab", 12_345], ["c", None]])
+    assert lines[0] == "name       n" and lines[2] == "等等       1" and lines[3] == "ab    12,345" and lines[4] == "c          –"
+    cut = table_lines(["name", "n"], [["x" * 50, 1]], width=20)
+    assert all(len(line) <= 20 for line in cut) and "…" in cut[2]
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.123456, "0.123"),
+        (12, "12"),
+        (1234.5, "1,234"),
+        (1e-5, "1e-05"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (0.0, "0"),
+        ("a\tb", "a b"),
+    ],
+)
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+def test_durations():
+    assert [duration(s) for s in (0.44, 12.3, 185, 7385)] == ["0.4 s", "12 s", "3:05", "2:03:05"]
+
+
+def test_importing_the_room_is_cheap_and_pulls_in_neither_jax_nor_rich():
+    code = "import sys, r1jax.reporting as r; print([m for m in ('jax', 'numpy', 'rich', 'plotly', 'r1jax.config') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
