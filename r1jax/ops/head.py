@@ -72,6 +72,19 @@ def selected_logprobs(
     return join(logprobs), join(entropy)
 
 
+def head_logits(hidden: Array, head: Array) -> Array:
+    """Logits ``[B, V]`` of one position of each row, ``hidden [B, D]``: what the sampler draws from. float32 at least."""
+    with jax.named_scope("head"):
+        logits = jnp.einsum(
+            "BD,DV->BV",
+            hidden,
+            _gathered(head, hidden.dtype),
+            precision=_precision(hidden),
+            preferred_element_type=_accumulator(hidden),
+        )
+        return sharding.constrain(logits, "batch", "activation_vocab")
+
+
 def _accumulator(x: Array) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
 

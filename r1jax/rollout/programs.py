@@ -1,0 +1,195 @@
+"""The compiled programs of the sampler: fill prompts, admit lanes, decode a chunk, copy out, change bucket.
+
+The state is one donated pytree over the mesh. Its shapes are its bucket: P prompt rows, N lanes each, prompts up to S
+tokens, completions up to C. Every program is jitted once and compiled once per bucket.
+
+A prompt's last token is not prefilled: it is each lane's first input. So a lane is admitted by setting a few integers,
+and there is one place where tokens are drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from r1jax import models
+from r1jax.models.interface import Cache
+from r1jax.ops.head import head_logits
+from r1jax.rollout.sampling import Distribution, sample, sequence_keys, uniforms
+from r1jax.sharding import Layout
+
+
+class DecodeState(NamedTuple):
+    """Everything that decoding carries. ``B = P * N`` lanes; ``cache.own_length`` is also the tokens drawn so far.
+
+    Attributes:
+      cache: prompt and own blocks.
+      tokens: int32 ``[B, C]``, drawn so far.
+      logprobs: float32 ``[B, C]``.
+      last: int32 ``[B]``, the next input.
+      keys: uint32 ``[B, 2]``, the sequences' random keys.
+      active: bool ``[B]``.
+    """
+
+    cache: Cache
+    tokens: jax.Array
+    logprobs: jax.Array
+    last: jax.Array
+    keys: jax.Array
+    active: jax.Array
+
+
+class Limits(NamedTuple):
+    """When decoding stops, as traced values.
+
+    Attributes:
+      stop_ids: int32 ``[n]``, padded with -1.
+      max_tokens: of a completion.
+      steps: most tokens of this chunk.
+      idle: the chunk ends once so many lanes are idle and one of them has just finished.
+    """
+
+    stop_ids: jax.Array
+    max_tokens: jax.Array
+    steps: jax.Array
+    idle: jax.Array
+
+
+class Programs:
+    """The jitted programs for one model configuration on one layout."""
+
+    def __init__(self, config: models.ModelConfig, layout: Layout, dtype: Any):
+        self.config, self.layout, self.dtype = config, layout, dtype
+        state = self._state_shardings()
+        everywhere = layout.replicated
+        donate = functools.partial(jax.jit, donate_argnames="state")
+        self.empty = jax.jit(self._empty, static_argnums=(0, 1, 2, 3), out_shardings=state)
+        self.fill = donate(self._fill, out_shardings=state)
+        self.admit = donate(self._admit, out_shardings=state)
+        self.decode = donate(self._decode, out_shardings=(state, everywhere))
+        self.copy_out = jax.jit(self._copy_out, out_shardings=everywhere)
+        self.move = jax.jit(self._move, static_argnames="length", out_shardings=state)
+
+    def _state_shardings(self) -> DecodeState:
+        put = self.layout.sharding
+        block = jax.tree.map(put, models.block_axes(self.config), is_leaf=lambda x: isinstance(x, tuple))
+        row = put(("batch",))
+        wide = put(("batch", None))
+        return DecodeState(Cache(block, row, block, row), wide, wide, row, wide, row)
+
+    def _empty(self, rows: int, lanes: int, prompt_length: int, length: int) -> DecodeState:
+        B = rows * lanes
+        prompt = models.init_block(self.config, rows, prompt_length, self.dtype)
+        own = models.init_block(self.config, B, length, self.dtype)
+        zeros = functools.partial(jnp.zeros, dtype=jnp.int32)
+        return DecodeState(
+            Cache(prompt, zeros(rows), own, zeros(B)),
+            tokens=zeros((B, length)),
+            logprobs=jnp.zeros((B, length), jnp.promote_types(self.dtype, jnp.float32)),
+            last=zeros(B),
+            keys=jnp.zeros((B, 2), jnp.uint32),
+            active=jnp.zeros(B, bool),
+        )
+
+    def _fill(self, params, state: DecodeState, tokens, lengths, rows) -> DecodeState:
+        """Prefills prompts ``tokens [R, S]`` (``lengths [R]`` of them; the last token left out) into ``rows [R]``."""
+        R, S = tokens.shape
+        block = models.init_block(self.config, R, S, self.dtype)
+        positions = jnp.broadcast_to(jnp.arange(S), (R, S))
+        segments = (positions < lengths[:, None]).astype(jnp.int32)
+        _, filled, _ = models.forward(self.config, params, tokens, positions, segments, Cache(block, lengths))
+
+        def put(block, new):  # a row past the end pads the list and is dropped
+            return block.at[:, rows, :S].set(new, mode="drop")
+
+        cache = state.cache._replace(
+            prompt=jax.tree.map(put, state.cache.prompt, filled.prompt),
+            prompt_length=state.cache.prompt_length.at[rows].set(lengths, mode="drop"),
+        )
+        return state._replace(cache=cache)
+
+    def _admit(self, state: DecodeState, admitted, last, seed, rollout, prompt_ids, samples) -> DecodeState:
+        """Starts new sequences in the lanes ``admitted [B]``: their first input and their random keys."""
+        keys = sequence_keys(seed, rollout, prompt_ids, samples)
+        return state._replace(
+            cache=state.cache._replace(own_length=jnp.where(admitted, 0, state.cache.own_length)),
+            last=jnp.where(admitted, last, state.last),
+            keys=jnp.where(admitted[:, None], keys, state.keys),
+            active=state.active | admitted,
+        )
+
+    def _decode(self, params, state: DecodeState, distribution: Distribution, limits: Limits):
+        """Decodes until the chunk's limits, or until a lane needs a longer bucket. Returns the state and its lanes'
+        ``(active, length)``."""
+        head = models.head_weight(self.config, params)
+        B, C = state.tokens.shape
+        lanes = B // state.cache.prompt_length.shape[0]
+        rows = jnp.arange(B)
+        idle_at_start = jnp.sum(~state.active)
+
+        def going_on(carry):
+            step, state = carry
+            idle = jnp.sum(~state.active)
+            enough_finished = (idle > idle_at_start) & (idle >= limits.idle)
+            full = jnp.any(state.active & (state.cache.own_length >= C))
+            return (step < limits.steps) & jnp.any(state.active) & ~enough_finished & ~full
+
+        def body(carry):
+            step, state = carry
+            drawn = state.cache.own_length
+            positions = jnp.repeat(state.cache.prompt_length, lanes, total_repeat_length=B) + drawn
+            hidden, cache, _ = models.forward(
+                self.config, params, state.last[:, None], positions[:, None], cache=state.cache
+            )
+            logits = head_logits(hidden[:, 0], head)
+            tokens, logprobs = sample(logits, uniforms(state.keys, drawn, logits.dtype), distribution)
+            place = jnp.where(state.active, drawn, C)  # a place past the end is dropped
+            length = drawn + state.active
+            stopped = jnp.any(tokens[:, None] == limits.stop_ids, -1) | (length >= limits.max_tokens)
+            return step + 1, DecodeState(
+                cache=cache._replace(own_length=length),
+                tokens=state.tokens.at[rows, place].set(tokens, mode="drop"),
+                logprobs=state.logprobs.at[rows, place].set(logprobs, mode="drop"),
+                last=jnp.where(state.active, tokens, state.last),
+                keys=state.keys,
+                active=state.active & ~stopped,
+            )
+
+        _, state = jax.lax.while_loop(going_on, body, (jnp.int32(0), state))
+        return state, (state.active, state.cache.own_length)
+
+    def _copy_out(self, state: DecodeState, lanes):
+        """The tokens and log-probabilities of some lanes ``[n]``, so that decoding may go on meanwhile."""
+        return state.tokens[lanes], state.logprobs[lanes]
+
+    def _move(self, state: DecodeState, rows, length: int) -> DecodeState:
+        """Moves prompt rows ``rows [P']`` (with their lanes) to a bucket of P' rows and completions of ``length``.
+
+        A row of -1 is an empty one.
+        """
+        P = state.cache.prompt_length.shape[0]
+        N = state.last.shape[0] // P
+        source = jnp.maximum(rows, 0)
+        lanes = (source[:, None] * N + jnp.arange(N)).reshape(-1)
+
+        def resize(x, axis):
+            kept = jax.lax.slice_in_dim(x, 0, min(length, x.shape[axis]), axis=axis)
+            return jnp.pad(kept, [(0, length - kept.shape[axis] if i == axis else 0) for i in range(x.ndim)])
+
+        cache = Cache(
+            prompt=jax.tree.map(lambda x: x[:, source], state.cache.prompt),
+            prompt_length=state.cache.prompt_length[source],
+            own=jax.tree.map(lambda x: resize(x[:, lanes], 2), state.cache.own),
+            own_length=state.cache.own_length[lanes],
+        )
+        return DecodeState(
+            cache,
+            tokens=resize(state.tokens[lanes], 1),
+            logprobs=resize(state.logprobs[lanes], 1),
+            last=state.last[lanes],
+            keys=state.keys[lanes],
+            active=state.active[lanes] & jnp.repeat(rows >= 0, N),
+        )

@@ -1,0 +1,115 @@
+"""From logits to a token and its log-probability, by one uniform number per sequence and position."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Distribution(NamedTuple):
+    """What is sampled from, as traced scalars: changing a number compiles nothing.
+
+    Attributes:
+      temperature: of the logits; 0 is greedy.
+      top_p, top_k, min_p: restrictions, or None in training, where the full softmax is sampled. The restrictions are
+        applied in this order: the ``top_k`` most probable (0: all), the fewest that reach ``top_p``, those at least
+        ``min_p`` times as probable as the most probable one.
+    """
+
+    temperature: jax.Array
+    top_p: jax.Array | None = None
+    top_k: jax.Array | None = None
+    min_p: jax.Array | None = None
+
+
+def sequence_keys(seed: jax.Array, rollout: jax.Array, prompt_ids: jax.Array, samples: jax.Array) -> jax.Array:
+    """A random key for each sequence, folded from (run seed, rollout, prompt, sample) and nothing else.
+
+    Args:
+      seed, rollout: int32 scalars.
+      prompt_ids, samples: int32 ``[B]``.
+
+    Returns:
+      uint32 ``[B, 2]``, the data of the keys.
+    """
+    run = jax.random.fold_in(jax.random.key(seed), rollout)
+
+    def fold(prompt_id, sample):
+        return jax.random.key_data(jax.random.fold_in(jax.random.fold_in(run, prompt_id), sample))
+
+    return jax.vmap(fold)(prompt_ids, samples)
+
+
+def uniforms(keys: jax.Array, positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """One number in [0, 1) per row: ``keys`` uint32 ``[B, 2]`` folded with ``positions`` int32 ``[B]``."""
+
+    def draw(key, position):
+        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key), position), dtype=dtype)
+
+    return jax.vmap(draw)(keys, positions)
+
+
+def restrict(weights: jax.Array, distribution: Distribution) -> jax.Array:
+    """Sets the weights ``[B, V]`` of tokens outside the restricted distribution to 0; ties of the last one kept stay."""
+    ordered = -jnp.sort(-weights, axis=-1)
+    V = weights.shape[-1]
+    rank = jnp.arange(V)
+    kept = jnp.where(distribution.top_k > 0, rank < distribution.top_k, True)
+    ordered = jnp.where(kept, ordered, 0)
+    before = jnp.cumsum(ordered, -1) - ordered
+    kept &= before < distribution.top_p * jnp.sum(ordered, -1, keepdims=True)
+    kept |= rank == 0
+    kept &= ordered >= distribution.min_p * ordered[..., :1]
+    least = jnp.min(jnp.where(kept, ordered, jnp.inf), -1, keepdims=True)
+    return jnp.where(weights >= least, weights, 0)
+
+
+def invert_cdf(weights: jax.Array, u: jax.Array) -> jax.Array:
+    """The index at which the cumulative sum of ``weights [B, V]`` passes ``u [B]`` times its total.
+
+    In two levels, sums of blocks and then inside the block, which reads the vocabulary once and needs no noise per token.
+    An index of weight 0 is never returned.
+    """
+    B, V = weights.shape
+    width = max(1, math.isqrt(V))
+    blocks = -(-V // width)
+    weights = jnp.pad(weights, ((0, 0), (0, blocks * width - V))).reshape(B, blocks, width)
+    block, target = _pass(jnp.sum(weights, -1), u * jnp.sum(weights, (-2, -1)))
+    inside, _ = _pass(jnp.take_along_axis(weights, block[:, None, None], 1)[:, 0], target)
+    return (block * width + inside).astype(jnp.int32)
+
+
+def _pass(weights: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first index whose cumulative sum exceeds ``target [B]``, and what of the target is left inside it."""
+    sums = jnp.cumsum(weights, -1)
+    index = jnp.sum(sums <= target[:, None], -1)
+    # Rounding may put the target at or past the last sum: then the last index of some weight is meant.
+    last = weights.shape[-1] - 1 - jnp.argmax(weights[:, ::-1] > 0, -1)
+    index = jnp.minimum(index, last)
+    below = jnp.take_along_axis(sums - weights, index[:, None], -1)[:, 0]
+    return index, target - below
+
+
+def sample(logits: jax.Array, u: jax.Array, distribution: Distribution) -> tuple[jax.Array, jax.Array]:
+    """Draws a token for each row.
+
+    Args:
+      logits: float32 ``[B, V]``, not yet divided by the temperature.
+      u: ``[B]`` in [0, 1).
+
+    Returns:
+      tokens int32 ``[B]``, and their log-probabilities ``[B]`` under the temperature-scaled *full* softmax (at
+      temperature 1 for greedy), whatever the restrictions.
+    """
+    greedy = distribution.temperature == 0
+    logits = logits / jnp.where(greedy, 1, distribution.temperature).astype(logits.dtype)
+    top = jnp.max(logits, -1, keepdims=True)
+    weights = jnp.exp(logits - top)
+    total = jnp.sum(weights, -1)
+    allowed = weights if distribution.top_p is None else restrict(weights, distribution)
+    tokens = jnp.where(greedy, jnp.argmax(logits, -1).astype(jnp.int32), invert_cdf(allowed, u))
+    chosen = jnp.take_along_axis(logits, tokens[:, None], -1)[:, 0]
+    return tokens, chosen - top[:, 0] - jnp.log(total)
