@@ -1,0 +1,130 @@
+"""Sample completions of prompts.
+
+Text goes to the model as it is (one beginning-of-sequence token before it, if the model has one); --chat puts it
+through the model's chat template. Temperature 0 is greedy; log-probabilities are then those at temperature 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from r1jax.commands.output import only_json
+from r1jax.commands.sampling import add_sampling_arguments, check_sampling
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a Hugging Face directory or an r1jax checkpoint")
+    prompts = parser.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("--prompt", metavar="TEXT", help="one prompt")
+    prompts.add_argument("--prompts", metavar="FILE.jsonl", help='a prompt per line: {"prompt": "..."} or "..."')
+    add_sampling_arguments(parser, samples=1, temperature=1.0, top_p=1.0, max_tokens=256)
+    parser.add_argument("--chat", action="store_true", help="put each prompt through the model's chat template")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def read_prompts(arguments: argparse.Namespace) -> list[str]:
+    """The prompts' texts.
+
+    Raises:
+      ValueError: a file that can't be read, or a line that holds no prompt; the message names the line.
+    """
+    if arguments.prompt is not None:
+        return [arguments.prompt]
+    try:
+        with open(arguments.prompts, encoding="utf-8") as file:
+            lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--prompts {arguments.prompts} can't be read: {error}") from error
+    prompts = []
+    for number, line in lines:
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{arguments.prompts}:{number} is not JSON: {error}") from error
+        text = value.get("prompt") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            raise ValueError(f'{arguments.prompts}:{number} must be {{"prompt": "..."}} or a string')
+        prompts.append(text)
+    if not prompts:
+        raise ValueError(f"--prompts {arguments.prompts} holds no prompt")
+    return prompts
+
+
+def tokenise(prompts: list[str], tokenizer: Any, chat: bool) -> list[list[int]]:
+    """Token ids of each prompt, with exactly one beginning-of-sequence token where the model has one.
+
+    Raises:
+      ValueError: a prompt without a single token; no chat template.
+    """
+    ids = []
+    for prompt in prompts:
+        if chat:
+            # The template writes the special tokens, the beginning of the sequence too.
+            text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True)
+            ids.append(tokenizer.encode(text, add_bos=False))
+        else:
+            ids.append(tokenizer.encode(prompt))
+        if not len(ids[-1]):
+            raise ValueError(f"prompt {prompt!r} has no tokens, and this model has no beginning-of-sequence token")
+    return ids
+
+
+def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str, Any]]:
+    """One object per sample, by prompt, then by sample."""
+    import numpy as np
+
+    from r1jax import sharding
+    from r1jax.checkpoint import load_model
+    from r1jax.pipeline.precision import compute_dtype
+    from r1jax.rollout import Sampler, Wave
+
+    layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
+    dtype = compute_dtype(layout.platform)
+    model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype)
+    if model.tokenizer is None:
+        raise ValueError(f"{arguments.model} has no tokenizer; put its tokenizer.json or tokenizer.model there")
+    wave = Wave(
+        prompts=tuple(np.asarray(ids, np.int32) for ids in tokenise(prompts, model.tokenizer, arguments.chat)),
+        prompt_ids=tuple(range(len(prompts))),
+        samples=arguments.samples,
+        seed=arguments.seed,
+        rollout=0,
+        max_tokens=arguments.max_tokens,
+        stop_ids=frozenset(model.config.eos_token_ids) | frozenset(model.tokenizer.eos_ids),
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+    )
+    sequences = Sampler(model.config, layout, dtype=dtype).run(model.params, wave)
+    return [
+        {
+            "prompt": prompts[sequence.prompt_id],
+            "completion": model.tokenizer.decode(_without_stop(sequence, wave.stop_ids)),
+            "prompt_token_ids": sequence.prompt_tokens,
+            "token_ids": sequence.tokens,
+            "logprobs": sequence.logprobs,
+            "finish_reason": sequence.finish_reason,
+        }
+        for sequence in sequences
+    ]
+
+
+def _without_stop(sequence: Any, stop_ids: frozenset[int]) -> list[int]:
+    tokens = [int(token) for token in sequence.tokens]
+    return tokens[:-1] if tokens and tokens[-1] in stop_ids else tokens
+
+
+def run(arguments: argparse.Namespace) -> int:
+    check_sampling(arguments)
+    prompts = read_prompts(arguments)
+    with only_json(arguments.json) as emit:
+        samples = generate(arguments, prompts)
+        if arguments.json:
+            emit({"samples": samples})
+    if not arguments.json:
+        for number, sample in enumerate(samples):
+            if len(samples) > 1:
+                print(f"--- prompt {number // arguments.samples + 1}, sample {number % arguments.samples + 1}")
+            print(sample["completion"])
+    return 0

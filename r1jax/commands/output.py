@@ -1,0 +1,44 @@
+"""What commands print: with ``--json``, one object on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """The value as strict JSON can hold it: arrays as lists, numbers of numpy as Python's, what is not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextlib.contextmanager
+def only_json(wanted: bool) -> Iterator[Callable[[Any], None]]:
+    """Gives ``emit(object)``. If ``wanted``, all else that is written to stdout meanwhile, by C++ too, goes to stderr."""
+    if not wanted:
+        yield lambda value: print(json.dumps(plain(value), ensure_ascii=False, indent=1))
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    emitted: list[Any] = []
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield emitted.append
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    for value in emitted:
+        print(json.dumps(plain(value), ensure_ascii=False), flush=True)

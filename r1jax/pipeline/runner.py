@@ -1,0 +1,60 @@
+"""``run_recipe``: from a recipe file to a finished work directory. What is wrong with the input is said before jax is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from etils import epath
+
+from r1jax import config
+from r1jax.pipeline import workdir as workdirs
+from r1jax.pipeline.signals import stop_on_signals
+from r1jax.pipeline.stage import StopRequested
+from r1jax.reporting import Console
+
+
+def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] = ()) -> epath.Path:
+    """Walks a recipe's stages in order; what an earlier session finished is not done again.
+
+    Args:
+      path: the recipe; relative paths in it start at its folder.
+      workdir: default ``runs/NAME`` where the process stands.
+      overrides: ``key.path=value``.
+
+    Returns:
+      The work directory.
+
+    Raises:
+      RecipeError, WorkdirError: input that can't be run.
+      StopRequested: a signal asked to stop, and the state is saved; the same call goes on.
+    """
+    recipe = workdirs.resolve_paths(config.load_recipe(path, overrides), str(Path(path).parent))
+    folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
+    if folder.exists() and not folder.is_dir():
+        raise workdirs.WorkdirError(f"{folder} is a file; choose another --workdir")
+    folder.mkdir(parents=True, exist_ok=True)
+    with workdirs.locked(folder), stop_on_signals() as stop:
+        workdirs.begin(folder, recipe)
+        from r1jax.pipeline.walk import walk  # jax and all rooms, needed from here on
+
+        with Console() as console:
+            try:
+                walk(recipe, folder, stop, console)
+            except StopRequested:
+                raise StopRequested(f"stopped by {stop.signal}; the same command goes on from {folder}") from None
+            finally:
+                write_views(folder, console)
+    return folder
+
+
+def write_views(workdir: epath.Path, console: Console) -> None:
+    """Writes what is derived from a run's files: results.json and the report. A failure here never hides another one."""
+    try:
+        from r1jax.pipeline.results import write_results
+        from r1jax.reporting import write_report
+
+        write_results(workdir)
+        console.say(f"report: {write_report(workdir)}")
+    except Exception as error:
+        console.warn(f"no report ({type(error).__name__}: {error}); r1jax report {workdir} tries again")

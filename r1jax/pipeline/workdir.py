@@ -1,0 +1,145 @@
+"""A run's folder: one process at a time, one recipe for ever, and the same inputs.
+
+    .lock              held (flock) while a process works here; a killed process lets go of it by dying
+    recipe.yaml        the resolved recipe: every key, absolute paths
+    inputs.json        fingerprints of the files that the recipe names
+
+Loads no jax: a recipe or a folder that can't be used is refused at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from etils import epath
+
+from r1jax import config
+from r1jax.pipeline import records
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
+
+RECIPE = "recipe.yaml"
+INPUTS = "inputs.json"
+
+
+class WorkdirError(ValueError):
+    """A work directory that can't be used for this recipe; the message says why and what to do."""
+
+
+# ---------------------------------------------------------------------------------------------- the recipe
+def resolve_paths(recipe: config.Recipe, folder: str) -> config.Recipe:
+    """Makes the recipe's paths absolute, from the recipe's folder, and checks that something is there.
+
+    Raises:
+      RecipeError: a model that is no folder, a data set or benchmark that is no file.
+    """
+
+    def absolute(kind: str, name: str, source: Any) -> Any:
+        path = source.path if "://" in source.path else str((Path(folder) / Path(source.path).expanduser()).resolve())
+        there = epath.Path(path).is_dir() if kind == "models" else epath.Path(path).is_file()
+        if not there:
+            what = "no folder" if kind == "models" else "no file"
+            raise config.RecipeError(f"{kind}.{name}.path: {source.path!r} is {what} (looked for {path})")
+        return dataclasses.replace(source, path=path)
+
+    parts = {
+        kind: {name: absolute(kind, name, source) for name, source in getattr(recipe, kind).items()}
+        for kind in ("models", "data", "benchmarks")
+    }
+    return dataclasses.replace(recipe, **parts)
+
+
+def _is_safe(key: str) -> bool:
+    """Whether a dotted key may change between two sessions of a run. A path may: the inputs' fingerprints hold the files."""
+    first, _, rest = key.partition(".")
+    if first in ("models", "data", "benchmarks"):
+        return key.endswith(".path")
+    return first == "stages" and rest.partition(".")[2] in config.SAFE_TO_CHANGE
+
+
+def _changed_keys(workdir: epath.Path, recipe: config.Recipe) -> list[str]:
+    """``key: old -> new`` for the keys that differ from the recipe that the work directory was begun with."""
+    # Read back from YAML, so that what a dump turns into something else (tuples) is no difference.
+    old, new = yaml.safe_load((workdir / RECIPE).read_text()), yaml.safe_load(config.dump_recipe(recipe))
+    return [f"{key}: {was!r} -> {now!r}" for key, was, now in config.differences(old, new) if not _is_safe(key)]
+
+
+# ---------------------------------------------------------------------------------------------- the inputs
+def _fingerprint(path: epath.Path) -> dict[str, str]:
+    """SHA-256 of a file, or of each file of a folder; of files over 64 MiB their size only (weights: too slow to read)."""
+    if path.is_file():
+        size = path.stat().length
+        return {"": f"{size} bytes" if size > 64 << 20 else hashlib.sha256(path.read_bytes()).hexdigest()}
+    inside = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    return {f"{p.name}/{name}".rstrip("/"): digest for p in inside for name, digest in _fingerprint(p).items()}
+
+
+def _fingerprints(recipe: config.Recipe) -> dict[str, dict[str, str]]:
+    return {
+        f"{kind}.{name}": _fingerprint(epath.Path(source.path))
+        for kind in ("models", "data", "benchmarks")
+        for name, source in getattr(recipe, kind).items()
+    }
+
+
+def begin(workdir: epath.Path, recipe: config.Recipe) -> None:
+    """Saves the recipe and its inputs' fingerprints; or, in an old work directory, holds them against what is there.
+
+    Raises:
+      WorkdirError: the folder holds something else, or a recipe that differs in a key that changes what happens (the
+        message is the difference), or the inputs have changed since.
+    """
+    inputs = _fingerprints(recipe)
+    if (workdir / RECIPE).exists():
+        if changed := _changed_keys(workdir, recipe):
+            remedy = "undo the changes or choose another --workdir"
+            raise WorkdirError(f"{workdir} was begun with another recipe; {remedy}: " + "; ".join(changed))
+    elif others := sorted(p.name for p in workdir.iterdir() if not p.name.startswith(".")):
+        raise WorkdirError(f"{workdir} holds {others[0]!r} but no run; choose an empty or new --workdir")
+    if (workdir / INPUTS).exists():
+        old = json.loads((workdir / INPUTS).read_text())
+        if changed := [name for name in inputs if old.get(name) != inputs[name]]:
+            raise WorkdirError(
+                f"the files of {', '.join(changed)} changed since {workdir} was begun; choose another --workdir"
+            )
+    records.write_atomic(workdir / RECIPE, config.dump_recipe(recipe))
+    records.write_atomic(workdir / INPUTS, json.dumps(inputs, indent=1))
+
+
+# ---------------------------------------------------------------------------------------------- the lock
+@contextlib.contextmanager
+def locked(workdir: epath.Path) -> Iterator[None]:
+    """Holds the work directory for this process.
+
+    The lock is the kernel's (flock): it ends with the process however that ends, and children do not inherit it.
+    Remote paths (``gs://``) have none.
+
+    Raises:
+      WorkdirError: another process holds it.
+    """
+    if fcntl is None or "://" in str(workdir):
+        yield
+        return
+    with open(workdir / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise WorkdirError(f"{workdir} is in use by {file.read().strip() or 'another process'}") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,344 @@
+"""The runner with a stage of its own: order, inputs, resuming, refusing, stopping, results."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from r1jax import cli, config
+from r1jax.pipeline import records, runner, walk
+from r1jax.pipeline.stage import StopRequested
+from r1jax.pipeline.workdir import WorkdirError
+
+STAGE = '''
+import json, os, pathlib, time
+from dataclasses import dataclass, field
+from r1jax.config import DataSource, WorkerSettings
+from r1jax.pipeline import records
+from r1jax.pipeline.stage import Artefacts, StopRequested
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 3
+    sleep: float = 0.0
+    fail_at: int = -1
+    stop_at: int = -1
+    makes_model: bool = True
+    workers: WorkerSettings = WorkerSettings()
+
+
+class Toy:
+    """Each update appends a letter to the text of its model."""
+
+    settings = Settings
+
+    def __init__(self, name, settings):
+        self.name, self.settings = name, settings
+
+    def run(self, inputs, workdir, context):
+        if "data" in inputs:
+            assert isinstance(inputs["data"], DataSource) and os.path.isabs(inputs["data"].path)
+        text = (pathlib.Path(inputs["model"]) / "text").read_text()
+        for step in range(1, self.settings.steps + 1):
+            text += self.name[0]
+            update = workdir / "updates" / f"{step:06d}"
+            if records.committed(update):
+                continue
+            if context.stop():
+                raise StopRequested
+            if step == self.settings.fail_at and not os.path.exists("mended"):
+                raise RuntimeError("the stage broke")
+            if step == self.settings.stop_at and not os.path.exists("mended"):
+                context.stop.signal = "SIGTERM"
+                raise StopRequested
+            records.write_atomic(update / "metrics.json", json.dumps({"step": step, "clock": time.time_ns()}))
+            records.commit(update, ["metrics.json"])
+            print("update", step, flush=True)
+            time.sleep(self.settings.sleep)
+        if not self.settings.makes_model:
+            return Artefacts(steps=self.settings.steps)
+        records.write_atomic(workdir / "model" / "text", text)
+        return Artefacts(model=str(workdir / "model"), steps=self.settings.steps, figures={"letters": len(text)})
+'''
+
+RECIPE = {
+    "name": "toy",
+    "models": {"base": {"path": "base"}},
+    "data": {"train": {"path": "train.jsonl"}},
+    "benchmarks": {"held_out": {"path": "held_out.jsonl"}, "other": {"path": "held_out.jsonl", "limit": 1}},
+    "stages": [
+        {"name": "first", "kind": "toy_stage:Toy", "model": "base", "data": "train", "benchmarks": ["held_out"]},
+        {"name": "second", "kind": "toy_stage:Toy", "model": "stage:first", "benchmarks": ["held_out", "other"]},
+    ],
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with the recipe and its inputs, and the process standing elsewhere."""
+    home = tmp_path / "home"
+    (home / "base").mkdir(parents=True)
+    (home / "base/text").write_text("base")
+    (home / "train.jsonl").write_text("{}\n")
+    (home / "held_out.jsonl").write_text("{}\n")
+    (home / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/toy_stage.py").write_text(STAGE)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(sys.modules, "toy_stage", raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return home
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Benchmarks answered by the length of the model's text; the list says which were really run."""
+    runs = []
+
+    def evaluate_model(path, benchmarks, context):
+        for name in benchmarks:
+            text = open(os.path.join(path, "text")).read()
+            runs.append((name, text))
+            yield name, {"problems": 1, "pass@1": float(len(text))}, [{"completion": text}]
+
+    monkeypatch.setattr(walk, "evaluate_model", evaluate_model)
+    monkeypatch.setattr("r1jax.reporting.write_report", lambda workdir: f"{workdir}/report.html", raising=False)
+    return runs
+
+
+def run(home, *overrides, workdir=None):
+    return runner.run_recipe(str(home / "recipe.yaml"), workdir, overrides)
+
+
+def clocks(workdir):
+    return [json.loads(p.read_text())["clock"] for p in sorted(workdir.glob("stages/*/updates/*/metrics.json"))]
+
+
+def test_a_recipe_is_walked_and_its_results_are_written(home, evaluated, tmp_path):
+    workdir = run(home)
+    assert str(workdir) == "runs/toy" and (tmp_path / "elsewhere/runs/toy").is_dir()
+    first, second = json.loads((workdir / "results.json").read_text())
+    assert (first["name"], first["kind"], first["steps"], first["complete"]) == ("first", "toy_stage:Toy", 3, True)
+    assert first["before"]["held_out"]["pass@1"] == len("base") and first["after"]["held_out"]["pass@1"] == len("basefff")
+    assert second["after"]["other"]["pass@1"] == len("basefffsss") and second["figures"] == {"letters": 10}
+    assert first["seconds"] >= 0 and (workdir / "timing/session-000.json").exists()
+    assert {"jax", "flax"} <= set(json.loads((workdir / "environment.json").read_text())["packages"])
+    # the model between the two stages is evaluated on the same benchmark once
+    assert evaluated == [("held_out", "base"), ("held_out", "basefff"), ("other", "basefff")] + [
+        ("held_out", "basefffsss"),
+        ("other", "basefffsss"),
+    ]
+    assert second["before"]["held_out"] == {**first["after"]["held_out"]}
+
+
+def test_the_saved_recipe_is_whole_and_runs_by_itself(home, evaluated):
+    workdir = run(home, "stages.first.steps=2")
+    saved = config.load_recipe(str(workdir / "recipe.yaml"))
+    assert saved.stages[0].settings.steps == 2 and saved.models["base"].path == str(home / "base")
+
+
+def test_what_is_done_is_not_done_again(home, evaluated):
+    workdir = run(home)
+    before, number = clocks(workdir), len(evaluated)
+    assert run(home) == workdir and clocks(workdir) == before and len(evaluated) == number
+
+
+def test_a_failure_keeps_what_was_done_and_leaves_results(home, evaluated, tmp_path):
+    with pytest.raises(RuntimeError, match="the stage broke"):
+        run(home, "stages.second.fail_at=2", workdir="w")
+    first, second = json.loads((tmp_path / "elsewhere/w/results.json").read_text())
+    assert first["complete"] and not second["complete"] and second["steps"] == 1 and second["after"] == {}
+    before = clocks(tmp_path / "elsewhere/w")
+    (tmp_path / "elsewhere/mended").touch()
+    workdir = run(home, "stages.second.fail_at=2", workdir="w")
+    assert clocks(workdir)[: len(before)] == before and len(clocks(workdir)) == 6
+    assert (workdir / "stages/second/model/text").read_text() == "basefffsss"
+
+
+def test_a_broken_report_hides_no_failure(home, evaluated, monkeypatch, capsys):
+    def broken(workdir):
+        raise OSError("no ink")
+
+    monkeypatch.setattr("r1jax.reporting.write_report", broken, raising=False)
+    with pytest.raises(RuntimeError, match="the stage broke"):
+        run(home, "stages.first.fail_at=1")
+    run(home, workdir="whole")  # nor does it fail a run that is complete
+    assert "no ink" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("stages.first.steps=4", "stages.first.steps: 3 -> 4"),
+        ("benchmarks.held_out.samples=2", "benchmarks.held_out.samples: 4 -> 2"),
+        ("seed=1", "seed: 0 -> 1"),
+    ],
+)
+def test_another_recipe_in_an_old_folder_is_refused_with_the_difference(home, evaluated, override, message):
+    workdir = run(home)
+    saved = (workdir / "recipe.yaml").read_text()
+    with pytest.raises(WorkdirError, match=message):
+        run(home, override)
+    assert (workdir / "recipe.yaml").read_text() == saved
+
+
+def test_safe_keys_may_change(home, evaluated):
+    workdir = run(home)
+    run(home, "stages.first.workers.count=3")
+    assert config.load_recipe(str(workdir / "recipe.yaml")).stages[0].settings.workers.count == 3
+
+
+def test_moved_inputs_are_the_same_changed_ones_are_not(home, evaluated, tmp_path):
+    workdir = run(home, workdir=str(tmp_path / "w"))
+    moved = home.rename(tmp_path / "moved")
+    run(moved, workdir=str(tmp_path / "w"))
+    (moved / "train.jsonl").write_text('{"another": 1}\n')
+    with pytest.raises(WorkdirError, match="data.train changed"):
+        run(moved, workdir=str(workdir))
+
+
+def test_a_run_may_be_moved(home, evaluated, tmp_path):
+    with pytest.raises(RuntimeError):
+        run(home, "stages.second.fail_at=2", workdir=str(tmp_path / "a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "elsewhere/mended").touch()
+    run(home, "stages.second.fail_at=2", workdir=str(tmp_path / "b"))
+    assert (tmp_path / "b/stages/second/model/text").read_text() == "basefffsss"
+
+
+def test_a_folder_of_something_else_is_refused(home, evaluated, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.tex").write_text("precious")
+    with pytest.raises(WorkdirError, match="holds 'chapter.tex' but no run"):
+        run(home, workdir=str(tmp_path / "thesis"))
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("models.base.path=nowhere", "models.base.path: 'nowhere' is no folder"),
+        ("data.train.path=base", "data.train.path: 'base' is no file"),
+        ("stages.second.model=stage:third", "no earlier stage"),
+        ("mesh.data=3", "does not fit"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(home, evaluated, override, message, capsys):
+    assert cli.main(["run", str(home / "recipe.yaml"), "--workdir", "w", "--set", override]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+    assert evaluated == [] and not os.path.exists("w/stages")
+
+
+def test_a_stage_that_made_no_model_is_named(home, evaluated):
+    with pytest.raises(config.RecipeError, match="stages.second.model: stage:first made no model"):
+        run(home, "stages.first.makes_model=false")
+
+
+def test_two_processes_do_not_share_a_folder(home, evaluated, tmp_path):
+    from etils import epath
+
+    from r1jax.pipeline import workdir
+
+    (tmp_path / "w").mkdir()
+    with workdir.locked(epath.Path(tmp_path / "w")):
+        with pytest.raises(WorkdirError, match=f"in use by process {os.getpid()}"):
+            run(home, workdir=str(tmp_path / "w"))
+    run(home, workdir=str(tmp_path / "w"))
+
+
+def test_a_stage_that_stops_ends_with_75(home, evaluated, capsys, tmp_path):
+    command = ["run", str(home / "recipe.yaml"), "--workdir", "w", "--set", "stages.first.stop_at=2"]
+    assert cli.main(command) == 75
+    assert "stopped by SIGTERM; the same command goes on" in capsys.readouterr().err
+    assert json.loads((tmp_path / "elsewhere/w/results.json").read_text())[0]["steps"] == 1
+    (tmp_path / "elsewhere/mended").touch()
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "w"
+
+
+# ---------------------------------------------------------------------------------------------- real signals
+@pytest.fixture
+def process(home, tmp_path):
+    """Starts ``r1jax run`` without benchmarks in a process of its own; gives it once the first update is done."""
+    started = []
+
+    def start(*overrides, wait=True):
+        sets = [a for o in ("stages.second.benchmarks=[]", "stages.first.benchmarks=[]", *overrides) for a in ("--set", o)]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "modules"), "XLA_FLAGS": ""}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "r1jax.cli", "run", str(home / "recipe.yaml"), "--workdir", str(tmp_path / "w"), *sets],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        started.append(child)
+        while wait and child.stdout.readline() not in ("update 1\n", ""):
+            pass
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.wait()
+
+
+SLOW = ("stages.first.steps=100", "stages.first.sleep=0.1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_with_75_and_the_same_command_goes_on(process, tmp_path, number):
+    child = process("stages.first.steps=8", "stages.first.sleep=0.2")
+    child.send_signal(number)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 75 and f"stopped by {number.name}" in err and "Traceback" not in err
+    done = clocks(tmp_path / "w")
+    assert 1 <= len(done) < 8
+    child = process("stages.first.steps=8", "stages.first.sleep=0.2", wait=False)
+    out, _ = child.communicate(timeout=60)
+    assert child.returncode == 0 and out.splitlines()[-1] == str(tmp_path / "w")
+    assert clocks(tmp_path / "w")[: len(done)] == done
+
+
+def test_a_second_interrupt_ends_at_once(process):
+    child = process("stages.first.sleep=60")
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert child.poll() is None  # asleep inside an update, it has not seen the flag yet
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=10)
+    assert child.returncode == -signal.SIGINT
+
+
+def test_a_killed_run_leaves_no_lock_and_nothing_half_done(process, tmp_path):
+    child = process(*SLOW)
+    other = process(*SLOW, wait=False)
+    _, err = other.communicate(timeout=60)
+    assert other.returncode == 2 and f"in use by process {child.pid}" in err
+    child.kill()
+    child.wait()
+    done = clocks(tmp_path / "w")
+    child = process(*SLOW[:1], "stages.first.sleep=0.1", wait=False)
+    while len(clocks(tmp_path / "w")) <= len(done) and child.poll() is None:
+        time.sleep(0.1)
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=60)
+    assert child.returncode == 75 and clocks(tmp_path / "w")[: len(done) - 1] == done[:-1]
+
+
+def test_a_stop_between_stages_is_seen(home, evaluated, monkeypatch):
+    def stopping(path, benchmarks, context):
+        context.stop.signal = "SIGINT"
+        yield from ()
+
+    monkeypatch.setattr(walk, "evaluate_model", stopping)
+    with pytest.raises(StopRequested, match="stopped by SIGINT"):
+        run(home, workdir="w")
+    assert not records.committed("w/stages/first")
