@@ -1,8 +1,11 @@
 """Metric files, progress, the report: reads the files of a run; no jax, and nothing else of r1jax.
 
-``Console`` draws progress; ``write_report(workdir)`` writes the HTML report; ``results_table(workdir)`` the final table.
+``Console`` draws progress; ``write_report(workdir)`` writes the HTML report; ``results_table(workdir)`` gives the table
+of stages for ``Console.table``.
 """
 
+from r1jax.reporting.collect import NoRun
 from r1jax.reporting.console import Console
+from r1jax.reporting.report import results_table, write_report
 
-__all__ = ["Console"]
+__all__ = ["Console", "NoRun", "results_table", "write_report"]

@@ -83,7 +83,12 @@ def test_a_stream_that_cannot_show_a_character_goes_on():
 
 def test_tables_align_numbers_and_wide_characters():
     lines = table_lines(["name", "n"], [["等等", 1], ["ab", 12_345], ["c", None]])
-    assert lines[0] == "name       n" and lines[2] == "等等       1" and lines[3] == "ab    12,345" and lines[4] == "c          –"
+    assert (
+        lines[0] == "name       n"
+        and lines[2] == "等等       1"
+        and lines[3] == "ab    12,345"
+        and lines[4] == "c          –"
+    )
     cut = table_lines(["name", "n"], [["x" * 50, 1]], width=20)
     assert all(len(line) <= 20 for line in cut) and "…" in cut[2]
 

@@ -1,0 +1,262 @@
+"""Reads the files of a run: only what has a commit record happened.
+
+stages/<stage>/updates/<step>/metrics.json                     -> ``Stage.updates``, a column per metric
+stages/<stage>/evaluations/<benchmark>-<step>/figures.json     -> ``Stage.evaluations``
+stages/<stage>/waves/<rollout>-<wave>/rollouts.jsonl           -> ``Stage.waves`` (paths: they are read on demand)
+stages/<stage>/commit.json                                     -> ``Stage.complete``
+timing/<stage>/<rollout>.json                                  -> ``Stage.timing``
+recipe.yaml, results.json, notes.json                          -> ``Run``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from r1jax.reporting import files
+
+RECORD = "commit.json"  # what makes a folder count; the runner writes it last
+
+
+class NoRun(ValueError):
+    """The folder holds no run."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One benchmark at one step. ``figures`` as evaluated; ``samples``: path of their JSONL, which may be missing."""
+
+    benchmark: str
+    step: int
+    figures: Mapping[str, Any]
+    samples: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run, as far as it got.
+
+    Attributes:
+      updates: metric -> its values, one per entry of ``updates["step"]``, None where a step lacks it.
+      evaluations: in order of step.
+      timing: one dict per rollout, in order.
+      waves: paths of the finished waves, in order.
+      planned: optimizer steps of the recipe, or None.
+    """
+
+    name: str
+    kind: str = ""
+    complete: bool = False
+    planned: int | None = None
+    updates: Mapping[str, list] = field(default_factory=lambda: {"step": []})
+    evaluations: tuple[Evaluation, ...] = ()
+    timing: tuple[Mapping[str, Any], ...] = ()
+    waves: tuple[str, ...] = ()
+
+    def benchmarks(self) -> dict[str, list[Evaluation]]:
+        """Benchmark -> its evaluations in order of step."""
+        grouped: dict[str, list[Evaluation]] = {}
+        for evaluation in self.evaluations:
+            grouped.setdefault(evaluation.benchmark, []).append(evaluation)
+        return grouped
+
+
+@dataclass(frozen=True)
+class Run:
+    """A work directory. ``unreadable``: files that a record vouches for and that could not be read."""
+
+    workdir: str
+    name: str
+    recipe: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    results: tuple[Mapping[str, Any], ...]
+    notes: tuple[Mapping[str, Any], ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.stages) and all(stage.complete for stage in self.stages)
+
+
+# ---------------------------------------------------------------------------------------------- reading
+class _Reader:
+    """Reads JSON and remembers what could not be read, so that one damaged file does not cost the whole report."""
+
+    def __init__(self):
+        self.unreadable: list[str] = []
+
+    def json(self, path: str, kind: type) -> Any:
+        """The JSON value of a file if it is a ``kind``, else None."""
+        data = files.read_bytes(path)
+        if data is None:
+            return None
+        try:
+            value = json.loads(data)
+        except ValueError:
+            value = None
+        if not isinstance(value, kind):
+            self.unreadable.append(path)
+            return None
+        return value
+
+
+def _number(name: str) -> int:
+    """The number that a folder's or file's name ends in, before any suffix; -1 if none."""
+    digits = name.partition(".")[0].rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list]:
+    """Rows to columns; a row that lacks a name has None there."""
+    result: dict[str, list] = {}
+    count = 0
+    for row in rows:
+        for name, value in row.items():
+            if name not in result:
+                result[name] = [None] * count
+            result[name].append(value)
+        count += 1
+        if len(row) < len(result):
+            for values in result.values():
+                if len(values) < count:
+                    values.append(None)
+    return result
+
+
+# ---------------------------------------------------------------------------------------------- stages
+def _updates(reader: _Reader, folder: str) -> dict[str, list]:
+    rows = []
+    for name in files.names(folder):
+        if not files.exists(f"{folder}/{name}/{RECORD}"):
+            continue
+        metrics = reader.json(f"{folder}/{name}/metrics.json", dict)
+        if metrics is None:
+            if f"{folder}/{name}/metrics.json" not in reader.unreadable:
+                reader.unreadable.append(f"{folder}/{name}/metrics.json")
+            continue
+        rows.append({"step": _number(name), **metrics})
+    rows.sort(key=lambda row: row["step"])
+    return columns(rows) or {"step": []}
+
+
+def _evaluations(reader: _Reader, folder: str) -> tuple[Evaluation, ...]:
+    found = []
+    for name in files.names(folder):
+        if not files.exists(f"{folder}/{name}/{RECORD}"):
+            continue
+        figures = reader.json(f"{folder}/{name}/figures.json", dict)
+        if figures is not None:
+            benchmark = str(figures.get("benchmark", name.rpartition("-")[0]))
+            step = figures.get("step", _number(name))
+            found.append(Evaluation(benchmark, int(step), figures, f"{folder}/{name}/samples.jsonl"))
+    return tuple(sorted(found, key=lambda e: (e.step, e.benchmark)))
+
+
+def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]) -> Stage:
+    folder = f"{workdir}/stages/{name}"
+    timings = [reader.json(f"{workdir}/timing/{name}/{file}", dict) for file in files.names(f"{workdir}/timing/{name}")]
+    planned = settings.get("steps")
+    return Stage(
+        name=name,
+        kind=str(settings.get("kind", "")),
+        complete=files.exists(f"{folder}/{RECORD}"),
+        planned=planned if isinstance(planned, int) else None,
+        updates=_updates(reader, f"{folder}/updates"),
+        evaluations=_evaluations(reader, f"{folder}/evaluations"),
+        timing=tuple(timing for timing in timings if timing is not None),
+        waves=tuple(
+            f"{folder}/waves/{w}" for w in files.names(f"{folder}/waves") if files.exists(f"{folder}/waves/{w}/{RECORD}")
+        ),
+    )
+
+
+def _recipe(reader: _Reader, workdir: str) -> Mapping[str, Any]:
+    data = files.read_bytes(f"{workdir}/recipe.yaml")
+    if data is None:
+        return {}
+    import yaml
+
+    try:
+        document = yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        document = None
+    if not isinstance(document, dict):
+        reader.unreadable.append(f"{workdir}/recipe.yaml")
+        return {}
+    return document
+
+
+def collect(workdir: str | os.PathLike) -> Run:
+    """Reads a work directory, finished or not.
+
+    Raises:
+      NoRun: there is no such folder, or neither a recipe nor stages in it.
+    """
+    workdir = os.fspath(workdir).rstrip("/")
+    if not files.is_folder(workdir):
+        raise NoRun(f"{workdir} is no folder; give the work directory of a run")
+    reader = _Reader()
+    recipe = _recipe(reader, workdir)
+    on_disk = files.names(f"{workdir}/stages")
+    if not recipe and not on_disk:
+        raise NoRun(f"{workdir} holds no run: neither recipe.yaml nor stages/ is there")
+    planned = {str(s.get("name")): s for s in recipe.get("stages") or [] if isinstance(s, dict)}
+    names = [*planned, *(name for name in on_disk if name not in planned)]  # the recipe's order
+    stages = tuple(_stage(reader, workdir, name, planned.get(name, {})) for name in names)
+    results = reader.json(f"{workdir}/results.json", list) or []
+    notes = reader.json(f"{workdir}/notes.json", list) or []
+    return Run(
+        workdir=workdir,
+        name=str(recipe.get("name") or os.path.basename(os.path.abspath(workdir))),
+        recipe=recipe,
+        stages=stages,
+        results=tuple(r for r in results if isinstance(r, dict)) or tuple(_results(stages)),
+        notes=tuple(n for n in notes if isinstance(n, dict)),
+        unreadable=tuple(reader.unreadable),
+    )
+
+
+def _results(stages: Iterable[Stage]) -> Iterable[dict[str, Any]]:
+    """What ``results.json`` would say, from the evaluations so far: the first of each benchmark, and the last."""
+    for stage in stages:
+        grouped = stage.benchmarks()
+        if grouped:
+            yield {
+                "name": stage.name,
+                "kind": stage.kind,
+                "before": {name: evaluations[0].figures for name, evaluations in grouped.items()},
+                "after": {name: evaluations[-1].figures for name, evaluations in grouped.items() if len(evaluations) > 1},
+                "steps": max(stage.updates["step"], default=0),
+                "seconds": None,
+            }
+
+
+def write_metrics(run: Run) -> str:
+    """Writes ``metrics.jsonl``, one object per update of every stage in order, and returns its path. Derived: it can be remade."""
+    encode = json.JSONEncoder(allow_nan=True).encode
+    lines = []
+    for stage in run.stages:
+        names = list(stage.updates)
+        for values in zip(*stage.updates.values()):
+            row = {name: value for name, value in zip(names, values) if value is not None}
+            lines.append(encode({"stage": stage.name, **row}))
+    path = f"{run.workdir}/metrics.jsonl"
+    files.write_text(path, "".join(line + "\n" for line in lines))
+    return path
+
+
+def settings_of(run: Run, stage: str) -> dict[str, Any]:
+    """A stage's keys in the recipe, flat: ``{"optimizer.lr": 3e-6, ...}``; empty where there is none."""
+
+    def flat(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                yield from flat(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            yield prefix, value
+
+    stages = run.recipe.get("stages") or []
+    return next((dict(flat("", s)) for s in stages if isinstance(s, dict) and str(s.get("name")) == stage), {})

@@ -1,0 +1,351 @@
+"""The report's figures, as plotly figures in plain data: traces and a layout, drawn by plotly.js in the page.
+
+Colours are roles (``"role:1"``), resolved in the page for light and dark. A figure whose data is missing is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from r1jax.reporting.collect import Evaluation, Stage
+
+MOST_POINTS = 400  # a longer curve is thinned to so many groups of steps: mean, and band from least to most
+LEAST_TO_SMOOTH = 60  # a shorter curve is drawn as it is
+
+PHASES = {
+    "sample_s": "sampling",
+    "reward_s": "waiting for rewards",
+    "score_s": "scoring",
+    "update_s": "updating",
+    "checkpoint_s": "checkpoint",
+}
+
+Figure = dict[str, Any]
+
+
+# ---------------------------------------------------------------------------------------------- curves
+def _finite(value: Any) -> float | None:
+    """``value``, None where it is no finite number."""
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _short(values: Iterable[float | None]) -> list[float | None]:
+    """Six significant digits: more can't be seen, and they make the file large."""
+    return [None if value is None else float(f"{value:.6g}") for value in values]
+
+
+def thin(x: Sequence[float], y: Sequence[Any]) -> tuple[list, list, list | None, list | None]:
+    """``(x, y, least, most)`` of at most ``MOST_POINTS`` points: means of consecutive steps, and their range.
+
+    A curve that is short enough comes back as it is, with None for the range. What is not finite is a gap.
+    """
+    y = [_finite(value) for value in y]
+    if len(y) <= MOST_POINTS:
+        return list(x), _short(y), None, None
+    size = math.ceil(len(y) / MOST_POINTS)
+    out: tuple[list, list, list, list] = ([], [], [], [])
+    for start in range(0, len(y), size):
+        group = [value for value in y[start : start + size] if value is not None]
+        at = x[start : start + size]
+        out[0].append(round(sum(at) / len(at), 1))
+        for values, pick in zip(out[1:], (lambda g: sum(g) / len(g), min, max)):
+            values.append(pick(group) if group else None)
+    return out[0], *map(_short, out[1:])
+
+
+def _smooth(y: Sequence[float | None]) -> list[float | None]:
+    """A centred moving average over a twentieth of the curve."""
+    half = max(1, len(y) // 40)
+    result = []
+    for i in range(len(y)):
+        window = [value for value in y[max(0, i - half) : i + half + 1] if value is not None]
+        result.append(sum(window) / len(window) if window else None)
+    return _short(result)
+
+
+def _label(text: str) -> str:
+    """Plotly reads a little HTML in names; these are names, not HTML."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _band(x: list, low: list, high: list, role: str, group: str) -> list[Figure]:
+    """An area between two curves, in the role's pale colour."""
+    edge = {
+        "x": x,
+        "type": "scatter",
+        "mode": "lines",
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": _label(group),
+    }
+    return [{**edge, "y": low}, {**edge, "y": high, "fill": "tonexty", "fillcolor": f"{role}-pale"}]
+
+
+def _curve(x: Sequence[float], y: Sequence[Any], name: str, number: int) -> list[Figure]:
+    """One metric against steps: thinned with its range if long, with a moving average if noisy."""
+    role = f"role:{number % 8 + 1}"
+    x, y, low, high = thin(x, y)
+    line = {
+        "x": x,
+        "type": "scatter",
+        "mode": "lines",
+        "name": _label(name),
+        "legendgroup": _label(name),
+        "connectgaps": False,
+    }
+    if low is not None:
+        return [*_band(x, low, high, role, name), {**line, "y": y, "line": {"color": role, "width": 2}}]
+    if len(y) < LEAST_TO_SMOOTH:
+        mode = "lines+markers" if len(y) <= 12 else "lines"
+        return [{**line, "y": y, "mode": mode, "line": {"color": role, "width": 2}, "marker": {"size": 6}}]
+    raw = {**line, "y": y, "line": {"color": f"{role}-faint", "width": 1}, "showlegend": False, "hoverinfo": "skip"}
+    return [raw, {**line, "y": _smooth(y), "line": {"color": role, "width": 2.2}}]
+
+
+def _figure(
+    key: str, title: str, caption: str, traces: list[Figure], *, y: str = "", x: str = "step", **layout: Any
+) -> Figure:
+    """A figure of the page. ``layout`` is added to plotly's, for example ``yaxis={"type": "log"}``."""
+    yaxis = {"title": {"text": y}, **layout.pop("yaxis", {})}
+    return {
+        "key": key,
+        "title": title,
+        "caption": caption,
+        "data": traces,
+        "layout": {
+            "xaxis": {"title": {"text": x}},
+            "yaxis": yaxis,
+            "showlegend": sum(t.get("showlegend", True) for t in traces) > 1,
+            **layout,
+        },
+    }
+
+
+def _has(updates: Mapping[str, list], name: str) -> bool:
+    return any(_finite(value) is not None for value in updates.get(name, ()))
+
+
+def _curves(updates: Mapping[str, list], names: Mapping[str, str]) -> list[Figure]:
+    """Traces of those of ``names`` (metric -> label) that the updates hold."""
+    there = [name for name in names if _has(updates, name)]
+    return [trace for i, name in enumerate(there) for trace in _curve(updates["step"], updates[name], names[name], i)]
+
+
+def _points(evaluations: Sequence[Evaluation], figure: str, name: str, number: int, dash: str = "solid") -> list[Figure]:
+    """One figure of a benchmark against steps, with the band of its interval where it has one."""
+    there = [e for e in evaluations if _finite(e.figures.get(figure)) is not None]
+    if not there:
+        return []
+    role, x = f"role:{number % 8 + 1}", [e.step for e in there]
+    intervals = [e.figures.get(f"{figure}_interval") for e in there]
+    traces = []
+    if all(isinstance(i, (list, tuple)) and len(i) == 2 for i in intervals):
+        traces = _band(x, [_finite(i[0]) for i in intervals], [_finite(i[1]) for i in intervals], role, name)
+    line = {"color": role, "width": 2.4, "dash": dash}
+    y = [_finite(e.figures[figure]) for e in there]
+    mode = "lines+markers" if len(y) <= 50 else "lines"
+    return [
+        *traces,
+        {
+            "x": x,
+            "y": y,
+            "type": "scatter",
+            "mode": mode,
+            "name": _label(name),
+            "legendgroup": _label(name),
+            "line": line,
+            "marker": {"size": 7},
+        },
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- what the paper shows
+def accuracy(stage: Stage) -> Iterable[Figure]:
+    """The paper's Figure 2, one per benchmark: pass@1 and the majority vote against steps, with their intervals."""
+    for number, (benchmark, evaluations) in enumerate(stage.benchmarks().items()):
+        k, problems = evaluations[-1].figures.get("samples"), evaluations[-1].figures.get("problems")
+        traces = [
+            *_points(evaluations, "pass@1", "pass@1", 0),
+            *_points(evaluations, "cons@k", f"majority of {k}" if k else "majority", 1, "dash"),
+        ]
+        if traces:
+            caption = (
+                f"{problems} held-out problems, {k} samples each; bands are 95% intervals by problem." if problems else ""
+            )
+            yield _figure(
+                f"accuracy-{number}",
+                f"Accuracy on {benchmark}",
+                caption,
+                traces,
+                yaxis={"tickformat": ".0%", "rangemode": "tozero"},
+            )
+
+
+def lengths(stage: Stage) -> Iterable[Figure]:
+    """The paper's Figure 3: mean response length against steps, in training and on the benchmarks."""
+    traces = _curves(stage.updates, {"response_length_mean": "in training"})
+    for number, (benchmark, evaluations) in enumerate(stage.benchmarks().items(), 1):
+        traces += _points(evaluations, "mean_tokens", f"on {benchmark}", number, "dot")
+    if traces:
+        yield _figure(
+            "length", "Response length", "Mean tokens of a response.", traces, y="tokens", yaxis={"rangemode": "tozero"}
+        )
+
+
+def reflection(stage: Stage) -> Iterable[Figure]:
+    """How often the model checks itself, and after what."""
+    traces = _curves(stage.updates, {"reflection": "in training"})
+    for number, (benchmark, evaluations) in enumerate(stage.benchmarks().items(), 1):
+        traces += _points(evaluations, "reflection", f"on {benchmark}", number, "dot")
+    if traces:
+        caption = "Share of responses with a reflective word (wait, check, wrong, 等等, 不对 …)."
+        yield _figure("reflection", "Reflection", caption, traces, yaxis={"tickformat": ".0%", "rangemode": "tozero"})
+    traces = _curves(
+        stage.updates, {"wait_after_miss": "after a failed try, in training", "wait_after_hit": "after a hit, in training"}
+    )
+    for benchmark, evaluations in stage.benchmarks().items():
+        traces += _points(evaluations, "wait_after_miss", f"after a failed try, {benchmark}", 0)
+        traces += _points(evaluations, "wait_after_hit", f"after a hit, {benchmark}", 1, "dash")
+    if traces:
+        caption = "Share of tries followed by “wait”. Reflection that pays grows after a failed try and not after a hit."
+        yield _figure("wait", "When it says “wait”", caption, traces, yaxis={"tickformat": ".0%", "range": [-0.02, 1.02]})
+
+
+# ---------------------------------------------------------------------------------------------- training
+def rewards(stage: Stage) -> Iterable[Figure]:
+    updates = stage.updates
+    parts = {name: name.removeprefix("reward_") for name in updates if name.startswith("reward_") and name != "reward_mean"}
+    if traces := _curves(updates, {"reward_mean": "total", **parts}):
+        yield _figure(
+            "reward", "Reward", "Mean over the graded samples of each rollout: the mix, and its parts unweighted.", traces
+        )
+    shares = {
+        "accuracy": "right, of the graded",
+        "truncated": "cut off at the length cap",
+        "ungraded": "ungraded",
+        "zero_advantage_groups": "groups without a gradient (all equal)",
+    }
+    if traces := _curves(updates, shares):
+        yield _figure(
+            "shares",
+            "What became of the samples",
+            "Shares of each rollout.",
+            traces,
+            yaxis={"tickformat": ".0%", "rangemode": "tozero"},
+        )
+
+
+# metric -> label, by figure: (key, title, caption, metrics, y title, layout of the y axis)
+_TRAINING = (
+    ("kl", "KL from the reference", "Mean per token.", {"kl_ref": "KL"}, "nats", {"rangemode": "tozero"}),
+    ("entropy", "Entropy", "Of the policy, mean per token.", {"entropy": "entropy"}, "nats", {"rangemode": "tozero"}),
+    (
+        "ratio",
+        "Probability ratio",
+        "New over old policy, per token. 1 in the first minibatch of a rollout.",
+        {"ratio_mean": "mean", "ratio_max": "largest"},
+        "",
+        {},
+    ),
+    (
+        "clip",
+        "Clipped tokens",
+        "Share of tokens at the lower and the upper bound of the ratio.",
+        {"clip_low": "lower bound", "clip_high": "upper bound"},
+        "",
+        {"tickformat": ".2%", "rangemode": "tozero"},
+    ),
+    (
+        "difference",
+        "Sampler against trainer",
+        "Absolute difference of a token's log-probability as sampled and as scored.",
+        {"sampler_trainer_mean": "mean", "sampler_trainer_max": "largest"},
+        "nats",
+        {"type": "log", "tickformat": ".0e", "nticks": 5},
+    ),
+    ("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}, "", {"rangemode": "tozero"}),
+    ("loss", "Loss", "", {"loss": "loss"}, "", {}),
+    ("rate", "Learning rate", "", {"lr": "learning rate"}, "", {"exponentformat": "power", "rangemode": "tozero"}),
+)
+# Shown elsewhere, or no figures of interest by themselves.
+_SHOWN = {
+    "step",
+    "rollout",
+    "response_length_mean",
+    "reflection",
+    "wait_after_miss",
+    "wait_after_hit",
+    "accuracy",
+    "truncated",
+}
+_SHOWN |= {"ungraded", "zero_advantage_groups", *(name for entry in _TRAINING for name in entry[3])}
+
+
+def training(stage: Stage) -> Iterable[Figure]:
+    for key, title, caption, names, y, axis in _TRAINING:
+        if traces := _curves(stage.updates, names):
+            yield _figure(key, title, caption, traces, y=y, yaxis=axis)
+    for name in stage.updates:
+        if name not in _SHOWN and not name.startswith("reward_") and (traces := _curves(stage.updates, {name: name})):
+            yield _figure(f"other-{name}", name.replace("_", " ").capitalize(), "", traces)
+
+
+# ---------------------------------------------------------------------------------------------- the machine
+def machine(stage: Stage) -> Iterable[Figure]:
+    """Where the time went, tokens per second, compilations."""
+    if not stage.timing:
+        return
+    x = [timing.get("rollout", i) for i, timing in enumerate(stage.timing)]
+    traces = []
+    for number, (name, label) in enumerate(PHASES.items()):
+        seconds = [timing.get(name) for timing in stage.timing]
+        if any(map(_finite, seconds)):
+            at, y, _, _ = thin(x, seconds)
+            area = {"x": at, "y": y, "type": "scatter", "mode": "lines", "stackgroup": "phases", "name": label}
+            traces.append(
+                {**area, "line": {"width": 0.5, "color": f"role:{number + 1}"}, "fillcolor": f"role:{number + 1}-faint"}
+            )
+    if traces:
+        yield _figure(
+            "phases",
+            "Time by phase",
+            "Seconds of each rollout.",
+            traces,
+            x="rollout",
+            y="seconds",
+            yaxis={"rangemode": "tozero"},
+            legend={"traceorder": "normal"},
+        )
+    rate = [
+        t["tokens"] / t["sample_s"] if _finite(t.get("tokens")) is not None and _finite(t.get("sample_s")) else None
+        for t in stage.timing
+    ]
+    if any(rate):
+        traces = _curve(x, rate, "sampled tokens per second", 0)
+        yield _figure("speed", "Sampling speed", "", traces, x="rollout", y="tokens/s", yaxis={"rangemode": "tozero"})
+    compiles = [timing.get("compiles") for timing in stage.timing]
+    if any(_finite(c) is not None for c in compiles):
+        bars = [(at, count) for at, count in zip(x, compiles) if count]
+        width = max(0.8, (max(x) - min(x)) / 80)  # one of 10,000 rollouts is to be seen
+        trace = {"type": "bar", "name": "programs", "marker": {"color": "role:1"}, "width": width}
+        traces = [{**trace, "x": [at for at, _ in bars], "y": [count for _, count in bars]}]
+        caption = f"{sum(count for _, count in bars):,} in all; after warm-up only those that were announced are expected."
+        figure = _figure("compiles", "Programs compiled", caption, traces, x="rollout", yaxis={"rangemode": "tozero"})
+        figure["layout"]["xaxis"]["range"] = [min(x) - width, max(x) + width]
+        yield figure
+
+
+SECTIONS = (
+    ("What the paper shows", (accuracy, lengths, reflection)),
+    ("Training", (rewards, training)),
+    ("The machine", (machine,)),
+)
+
+
+def sections(stage: Stage) -> list[tuple[str, list[Figure]]]:
+    """``(heading, figures)`` of a stage, without empty ones."""
+    drawn = [(heading, [figure for make in makers for figure in make(stage)]) for heading, makers in SECTIONS]
+    return [(heading, figures) for heading, figures in drawn if figures]

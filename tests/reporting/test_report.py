@@ -1,0 +1,222 @@
+"""The report: of whole, half-finished and empty runs; of hostile text; small however long the run."""
+
+import html.parser
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from r1jax.reporting import NoRun, results_table, write_report
+from r1jax.reporting.collect import collect, columns
+from r1jax.reporting.plots import MOST_POINTS, sections, thin
+from r1jax.reporting.samples import MOST_CHARACTERS, pieces
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see: elements, the text outside scripts, and the figures' data."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.words, self.scripts, self.attributes = [], [], [], []
+        with open(path, encoding="utf-8") as file:
+            self.source = file.read()
+        self.feed(self.source)
+        self.text = "".join(self.words)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attributes]
+
+    def handle_data(self, data):
+        if self.lasttag == "script":
+            self.scripts.append(data)
+        elif self.lasttag != "style":
+            self.words.append(data)
+
+    def handle_endtag(self, tag):
+        self.lasttag = ""
+
+    @property
+    def figures(self):
+        return json.loads(self.scripts[0])
+
+
+def titles(run):
+    return [figure["title"] for stage in run.stages for _, figures in sections(stage) for figure in figures]
+
+
+def test_a_whole_run(make_run):
+    workdir = make_run(100)
+    page = Page(write_report(workdir))
+    assert os.path.getsize(f"{workdir}/report.html") < 10e6
+    assert "tiny r1-zero" in page.text and "Complete: 1 stage." in page.text
+    assert "14.0% [11.0, 17.0]" in page.text and "91.0% [88.0, 94.0]" in page.text
+    assert len(page.figures) == page.tags.count("figure") == len(titles(collect(workdir)))
+    for title in (
+        "Accuracy on held_out",
+        "Response length",
+        "Reflection",
+        "When it says “wait”",
+        "Reward",
+        "KL from the reference",
+        "Entropy",
+        "Probability ratio",
+        "Clipped tokens",
+        "Sampler against trainer",
+        "Time by phase",
+        "Programs compiled",
+        "My own metric",
+        "The same problem before and after",
+        "Rollout 50",
+    ):
+        assert title in page.text, title
+    accuracy = page.figures[0]["data"]
+    line = next(trace for trace in accuracy if trace.get("name") == "pass@1")
+    assert line["x"] == list(range(0, 101, 10)) and line["y"][0] == 0.14 and line["y"][-1] == 0.91
+    assert [t["y"][0] for t in accuracy[:2]] == [0.11, 0.17]  # the band: the interval's two ends
+
+
+def test_nothing_is_fetched_and_only_the_two_own_scripts_may_run(make_run):
+    page = Page(write_report(make_run(3)))
+    outside = [(n, v) for _, n, v in page.attributes if n in ("src", "href", "action", "data") and not v.startswith("#")]
+    assert outside == []
+    policy = next(v for t, n, v in page.attributes if t == "meta" and n == "content" and "default-src" in v)
+    assert "default-src 'none'" in policy and len(re.findall("'sha256-", policy)) == 2
+    assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+HOSTILE = (
+    "<script>alert(1)</script></pre></script><img src=x onerror=alert(2)> {{ 7*7 }} {% raw %} &amp; \u2028 </think>"
+    "<answer>\"'><svg onload=alert(3)></answer>\x00\ud800"
+)
+
+
+def test_text_of_a_model_is_text(make_run):
+    plain = Page(write_report(make_run(4, completion="fine")))
+    page = Page(write_report(make_run(4, completion=HOSTILE)))
+    assert [tag for tag in page.tags if tag in ("img", "svg")] == [] and page.tags.count("script") == plain.tags.count(
+        "script"
+    )
+    assert "<script>alert(1)</script>" in page.text and "{{ 7*7 }}" in page.text and "&amp; " in page.text
+    assert "<svg onload=alert(3)>" in page.text
+
+
+def test_hostile_names_are_text_too(make_run, tmp_path):
+    workdir = make_run(4)
+    figures = f"{workdir}/stages/r1_zero/evaluations/held_out-000000/figures.json"
+    value = json.load(open(figures)) | {"benchmark": "</script><b>x"}
+    json.dump(value, open(figures, "w"))
+    json.dump(
+        [{"title": "<i>note", "text": "</section>", "columns": ["<b>"], "rows": [["<script>"], "not a row"]}],
+        open(f"{workdir}/notes.json", "w"),
+    )
+    page = Page(write_report(workdir))
+    assert "i" not in page.tags and "Accuracy on </script><b>x" in page.text and "<i>note" in page.text
+    assert page.tags.count("script") == 3 and "<b>x" not in json.dumps(page.figures)  # escaped for plotly, which reads HTML
+
+
+def test_a_run_that_is_going_on(make_run):
+    workdir = make_run(37, evaluations=4, complete=False)
+    # a wave, an update and an evaluation without a record did not happen
+    for name in ("updates/000038", "waves/00037-00", "evaluations/held_out-000038"):
+        os.makedirs(f"{workdir}/stages/r1_zero/{name}")
+    json.dump({"step": 38, "loss": 1e9}, open(f"{workdir}/stages/r1_zero/updates/000038/metrics.json", "w"))
+    page = Page(write_report(workdir))
+    assert "0 of 1 stages complete" in page.text and "37 of 100 optimizer steps, not finished" in page.text
+    assert max(collect(workdir).stages[0].updates["loss"]) < 1
+    assert "Before and after each stage" in page.text  # from the evaluations so far
+
+
+def test_a_run_that_has_only_begun(make_run):
+    workdir = make_run(0, evaluations=0, complete=False)
+    page = Page(write_report(workdir))
+    assert "Nothing has happened yet" in page.text and page.figures == []
+    assert results_table(workdir)[1] == []
+    assert open(f"{workdir}/metrics.jsonl").read() == ""
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(NoRun, match="holds no run"):
+        write_report(tmp_path)
+    with pytest.raises(NoRun, match="is no folder"):
+        write_report(tmp_path / "missing")
+
+
+def test_a_damaged_file_costs_itself_only(make_run):
+    workdir = make_run(5)
+    with open(f"{workdir}/stages/r1_zero/updates/000003/metrics.json", "wb") as file:
+        file.write(b'{"step": 3, "lo')
+    with open(f"{workdir}/stages/r1_zero/waves/00000-00/rollouts.jsonl", "wb") as file:
+        file.write(b"\xff\xfe not json\n[1]\n")
+    os.remove(f"{workdir}/stages/r1_zero/updates/000004/metrics.json")
+    page = Page(write_report(workdir))
+    assert "2 files of this run could not be read" in page.text and "updates/000003/metrics.json" in page.text
+    assert collect(workdir).stages[0].updates["step"] == [1, 2, 5]
+
+
+def test_values_that_are_no_numbers_are_gaps(make_run):
+    workdir = make_run(5)
+    path = f"{workdir}/stages/r1_zero/updates/000002/metrics.json"
+    with open(path, "w") as file:
+        file.write('{"step": 2, "kl_ref": NaN, "entropy": Infinity, "loss": null}')
+    page = Page(write_report(workdir))  # JSON with NaN in it would not be read by a browser
+    kl = next(t for figure in page.figures for t in figure["data"] if t.get("name") == "KL")
+    assert kl["y"][1] is None and kl["y"][0] == 0.002
+
+
+def test_metrics_jsonl_holds_every_update_of_every_stage(make_run):
+    workdir = make_run(7, stages=("zero", "reasoning"))
+    write_report(workdir)
+    rows = [json.loads(line) for line in open(f"{workdir}/metrics.jsonl")]
+    assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("zero", "reasoning") for i in range(1, 8)]
+    assert rows[0]["lr"] == 5e-4
+
+
+def test_stages_stand_in_the_recipes_order(make_run):
+    workdir = make_run(2, stages=("zebra", "aardvark"))
+    assert [stage.name for stage in collect(workdir).stages] == ["zebra", "aardvark"]
+    table = results_table(workdir)
+    assert table[0] == ["stage", "benchmark", "figure", "before", "after"]
+    assert [row[0] for row in table[1] if row[0]] == ["zebra", "aardvark"]
+
+
+def test_columns_of_ragged_rows():
+    assert columns([{"a": 1}, {"a": 2, "b": 3}, {"b": 4}]) == {"a": [1, 2, None], "b": [None, 3, 4]}
+
+
+def test_long_curves_are_thinned_with_their_range():
+    y = [float(i % 10) for i in range(10_000)]
+    x, mean, least, most = thin(range(10_000), y)
+    assert len(x) <= MOST_POINTS and max(most) == 9 and min(least) == 0
+    assert sum(mean) / len(mean) == pytest.approx(4.5, abs=0.01)
+    y[5000] = 1e6  # a spike of one step is still seen
+    assert max(thin(range(10_000), y)[3]) == 1e6
+    assert thin([1, 2], [3.0, float("nan")]) == ([1, 2], [3.0, None], None, None)
+
+
+def test_long_text_keeps_its_beginning_and_end():
+    ((kind, text),) = pieces("a" * 50_000 + "the end")
+    assert kind == "answer" and len(text) < MOST_CHARACTERS + 60 and text.endswith("the end") and "characters" in text
+    assert pieces("t</think>a") == [("thinking", "t</think>"), ("answer", "a")]
+
+
+def test_the_figures_are_valid_to_plotly(make_run):
+    import plotly.graph_objects as go
+
+    for figure in Page(write_report(make_run(70))).figures:
+        text = re.sub(r"role:\d(-\w+)?", "#123456", json.dumps(figure))
+        go.Figure(json.loads(text))  # raises on an unknown key or a value out of its range
+
+
+def test_ten_thousand_steps_and_no_jax(make_run):
+    workdir = make_run(10_000, planned=10_000, evaluations=101)
+    code = "import sys, r1jax.reporting as r; r.write_report(sys.argv[1]); assert 'jax' not in sys.modules and 'r1jax.config' not in sys.modules"
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code, workdir], check=True)
+    size = os.path.getsize(f"{workdir}/report.html")
+    print(f"\nreport of 10,000 steps: {time.perf_counter() - start:.2f} s, {size / 1e6:.2f} MB")
+    assert size < 10e6
