@@ -143,9 +143,9 @@ def _points(evaluations: Sequence[Evaluation], figure: str, name: str, number: i
     intervals = [e.figures.get(f"{figure}_interval") for e in there]
     traces = []
     if all(isinstance(i, (list, tuple)) and len(i) == 2 for i in intervals):
-        traces = _band(x, [_finite(i[0]) for i in intervals], [_finite(i[1]) for i in intervals], role, name)
+        traces = _band(x, *(_short(_finite(i[end]) for i in intervals) for end in (0, 1)), role, name)
     line = {"color": role, "width": 2.4, "dash": dash}
-    y = [_finite(e.figures[figure]) for e in there]
+    y = _short(e.figures[figure] for e in there)
     mode = "lines+markers" if len(y) <= 50 else "lines"
     return [
         *traces,
