@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from r1jax.commands.convert import check_target
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="MODEL", help="an r1jax checkpoint or a Hugging Face directory")
-    parser.add_argument("target", metavar="OUT_DIR", help="a new folder")
+    parser.add_argument("target", metavar="OUT_DIR", help="a new folder, or an earlier export")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    check_target(arguments.target)
     from r1jax.checkpoint import export_model, load_model
 
     model = load_model(arguments.source)

@@ -1,6 +1,6 @@
 """Sample completions of prompts.
 
-Text goes to the model as it is (one beginning-of-sequence token before it, if the model has one); --chat puts it
+Text goes to the model as it is (after one beginning-of-sequence token, if the model wants one); --chat puts it
 through the model's chat template. Temperature 0 is greedy; log-probabilities are then those at temperature 1.
 """
 
@@ -53,7 +53,7 @@ def read_prompts(arguments: argparse.Namespace) -> list[str]:
 
 
 def tokenise(prompts: list[str], tokenizer: Any, chat: bool) -> list[list[int]]:
-    """Token ids of each prompt, with exactly one beginning-of-sequence token where the model has one.
+    """Token ids of each prompt, with exactly one beginning-of-sequence token where the model wants one.
 
     Raises:
       ValueError: a prompt without a single token; no chat template.
@@ -63,11 +63,11 @@ def tokenise(prompts: list[str], tokenizer: Any, chat: bool) -> list[list[int]]:
         if chat:
             # The template writes the special tokens, the beginning of the sequence too.
             text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True)
-            ids.append(tokenizer.encode(text, add_bos=False))
+            ids.append(tokenizer.encode(text))
         else:
-            ids.append(tokenizer.encode(prompt))
+            ids.append(tokenizer.encode(prompt, add_bos=tokenizer.adds_bos))
         if not len(ids[-1]):
-            raise ValueError(f"prompt {prompt!r} has no tokens, and this model has no beginning-of-sequence token")
+            raise ValueError(f"prompt {prompt!r} has no tokens, and this model begins without one")
     return ids
 
 
@@ -82,7 +82,7 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     dtype = compute_dtype(layout.platform)
-    model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype)
+    model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype, rules=sharding.ROLLOUT_RULES)
     if model.tokenizer is None:
         raise ValueError(f"{arguments.model} has no tokenizer; put its tokenizer.json or tokenizer.model there")
     wave = Wave(

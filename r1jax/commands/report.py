@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +12,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from r1jax.reporting import write_report
 
-    if not (Path(arguments.workdir) / "recipe.yaml").is_file():
-        raise ValueError(f"{arguments.workdir} is no work directory of r1jax run: it has no recipe.yaml")
     print(write_report(arguments.workdir))
     return 0

@@ -1,0 +1,220 @@
+"""The command line: exit codes, one line for bad input, nothing but JSON on stdout, and what the commands give."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from r1jax import cli
+from r1jax.commands.output import only_json, plain
+
+
+def in_process(*arguments, code="from r1jax import cli; code = cli.main(sys.argv[1:])"):
+    """Runs r1jax alone; gives the finished process, whether jax was loaded, and its processor seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    script = f"import sys; {code}; sys.stdout.flush(); print('jax' in sys.modules); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, done.stdout.splitlines()[-1] == "True", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+# ---------------------------------------------------------------------------------------------- usage
+def test_help_is_quick_and_loads_no_jax():
+    done, jax_loaded, seconds = in_process("--help")
+    assert done.returncode == 0 and not jax_loaded and seconds < 0.5
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_a_bad_recipe_is_refused_quickly_in_one_line(tmp_path):
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "x", "stages": [{"name": "a", "kind": "grpo", "stesp": 1}]}))
+    done, jax_loaded, seconds = in_process("run", str(tmp_path / "r.yaml"))
+    assert done.returncode == 2 and not jax_loaded and seconds < 0.5
+    assert done.stderr == "r1jax run: unknown key stages.a.stesp; did you mean 'steps'?\n"
+
+
+def test_a_missing_model_of_a_recipe_is_refused_without_jax_and_leaves_nothing(tmp_path):
+    stage = {"name": "a", "kind": "grpo", "model": "base"}
+    recipe = {"name": "x", "models": {"base": {"path": "no"}}, "stages": [stage]}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    done, jax_loaded, _ = in_process("run", str(tmp_path / "r.yaml"), "--workdir", str(tmp_path / "w"))
+    assert done.returncode == 2 and not jax_loaded and "models.base.path" in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "r1jax.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("r1jax ")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["genrate"], "did you mean 'generate'?"),
+        (["fly"], "commands: run"),
+        ([], "required"),
+        (["generate", "m"], "one of the arguments --prompt --prompts is required"),
+        (["generate", "m", "--prompt", "a", "--prompts", "b"], "not allowed with"),
+        (["generate", "m", "--prompt", "a", "--sample", "3"], "unrecognized arguments"),
+        (["generate", "m", "--prompt", "a", "--samples", "0"], "--samples must be 1 or more, not 0"),
+        (["generate", "m", "--prompt", "a", "--temperature", "-1"], "--temperature must be 0"),
+        (["generate", "m", "--prompt", "a", "--temperature", "nan"], "--temperature must be 0"),
+        (["generate", "m", "--prompt", "a", "--top-p", "0"], "--top-p must be above 0"),
+        (["generate", "m", "--prompt", "a", "--max-tokens", "x"], "invalid int value: 'x'"),
+        (["generate", "m", "--prompts", "nowhere.jsonl"], "nowhere.jsonl can't be read"),
+        (["generate", "nowhere", "--prompt", "a"], "nowhere is not a directory"),
+        (["evaluate", "m"], "--benchmark"),
+        (["export", "nowhere", "out"], "nowhere is not a directory"),
+        (["convert", "nowhere", "out"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+        (["run", "nowhere.yaml"], "nowhere.yaml can't be read"),
+        (["run", "r.yaml", "--set", "a"], "write key.path=value"),
+    ],
+)
+def test_bad_usage_and_input_are_one_line_and_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text("name: x\nstages: []\n")
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.yaml"]
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [("", "holds no prompt"), ("\n{", ":2 is not JSON"), ('{"text": "a"}', ':1 must be {"prompt"'), ("3", ":1 must be")],
+)
+def test_a_bad_prompt_file_names_its_line(lines, message, capsys, tmp_path):
+    (tmp_path / "p.jsonl").write_text(lines)
+    assert cli.main(["generate", "m", "--prompts", str(tmp_path / "p.jsonl")]) == 2
+    assert message in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------- failures
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        ("raise ValueError('refused')", 1),  # raised outside of r1jax: a library's, or a user's stage
+        ("raise RuntimeError('broke')", 1),
+        ("from r1jax import config; config.load_recipe('nowhere')", 2),
+        ("raise KeyboardInterrupt", 1),
+    ],
+)
+def test_what_failed_is_told_from_what_was_refused(error, code, monkeypatch, capsys):
+    from r1jax.commands import models
+
+    monkeypatch.setattr(models, "run", lambda arguments: exec(error, {"__name__": "elsewhere"}))
+    assert cli.main(["models"]) == code
+    captured = capsys.readouterr()
+    assert ("Traceback" in captured.err) == (code == 1 and "Keyboard" not in error)
+    assert captured.err.splitlines()[-1].startswith("r1jax models: ")
+
+
+# ---------------------------------------------------------------------------------------------- JSON
+def test_only_json_reaches_stdout(capfd):
+    with only_json(True) as emit:
+        print("chatter of Python")
+        os.write(1, b"chatter of C++\n")
+        emit({"a": float("nan"), "b": plain([1.5]), 3: "é"})
+    captured = capfd.readouterr()
+    assert captured.out == '{"a": null, "b": [1.5], "3": "é"}\n'
+    assert "of Python" in captured.err and "of C++" in captured.err
+    print("back")
+    assert capfd.readouterr().out == "back\n"
+
+
+def test_a_failure_prints_no_json(capfd):
+    with pytest.raises(RuntimeError), only_json(True) as emit:
+        emit({"half": 1})
+        raise RuntimeError
+    assert capfd.readouterr().out == ""
+
+
+def test_models_lists_the_architectures(capfd):
+    assert cli.main(["models", "--json"]) == 0
+    assert {"qwen2", "llama"} <= set(json.loads(capfd.readouterr().out)["architectures"])
+
+
+# ---------------------------------------------------------------------------------------------- generating
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """A random Llama of transformers with a byte tokenizer that begins with one BOS and has a chat template."""
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("model")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    fast.chat_template = "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+    fast.save_pretrained(path)
+    torch.manual_seed(0)
+    settings = dict(vocab_size=258, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    config = LlamaConfig(
+        **settings, num_key_value_heads=2, initializer_range=0.3, bos_token_id=0, eos_token_id=1, dtype="float32"
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def samples_of(capfd, *arguments):
+    assert cli.main(["generate", *map(str, arguments), "--json"]) == 0
+    return json.loads(capfd.readouterr().out)["samples"]
+
+
+def test_generated_samples_are_those_of_transformers(model_dir, tmp_path, capfd):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    prompts = ["ab", "a longer prompt, of other length: 等一下"]
+    (tmp_path / "p.jsonl").write_text("\n".join([json.dumps({"prompt": prompts[0]}), json.dumps(prompts[1])]))
+    options = ["--prompts", tmp_path / "p.jsonl", "--samples", 3, "--max-tokens", 12]
+    samples = samples_of(capfd, model_dir, *options, "--temperature", "0.5", "--seed", "4")
+    assert [s["prompt"] for s in samples] == [prompts[0]] * 3 + [prompts[1]] * 3
+    assert len({tuple(s["token_ids"]) for s in samples}) > 2
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(model_dir), AutoTokenizer.from_pretrained(model_dir)
+    for sample in samples:
+        assert sample["prompt_token_ids"] == tokenizer(sample["prompt"])["input_ids"]
+        assert sample["prompt_token_ids"].count(0) == 1
+        ids = torch.tensor([sample["prompt_token_ids"] + sample["token_ids"]])
+        with torch.no_grad():
+            logprobs = torch.log_softmax(theirs(ids).logits[0, :-1] / 0.5, -1)
+        expected = logprobs[torch.arange(ids.shape[1] - 1), ids[0, 1:]][len(sample["prompt_token_ids"]) - 1 :]
+        assert sample["logprobs"] == pytest.approx(expected.tolist(), abs=1e-4)
+        stopped = sample["token_ids"][-1] == 1
+        assert sample["finish_reason"] == ("stop" if stopped else "length")
+        assert sample["completion"] == tokenizer.decode(sample["token_ids"][: -1 if stopped else None])
+
+    greedy = samples_of(capfd, model_dir, *options, "--temperature", "0")
+    ids = torch.tensor([greedy[0]["prompt_token_ids"]])
+    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+    assert greedy[0]["token_ids"] == expected[0, ids.shape[1] :].tolist()
+    assert greedy[0]["token_ids"] == greedy[2]["token_ids"]
+
+
+def test_a_chat_has_one_bos(model_dir, capfd):
+    (sample,) = samples_of(capfd, model_dir, "--prompt", "hi", "--chat", "--max-tokens", 2)
+    assert bytes(sample["prompt_token_ids"][1:]) and sample["prompt_token_ids"].count(0) == 1
+    assert len(sample["prompt_token_ids"]) == 1 + len("[user]hi[assistant]")
+
+
+def test_convert_and_export_keep_the_model(model_dir, tmp_path, capfd):
+    assert cli.main(["convert", str(model_dir), str(tmp_path / "orbax")]) == 0
+    assert cli.main(["export", str(tmp_path / "orbax"), str(tmp_path / "hf")]) == 0
+    assert capfd.readouterr().out.split() == [str(tmp_path / "orbax"), str(tmp_path / "hf")]
+    options = ["--prompt", "ab", "--max-tokens", 8, "--temperature", 0]
+    first, second, third = (samples_of(capfd, p, *options) for p in (model_dir, tmp_path / "orbax", tmp_path / "hf"))
+    assert first == second == third
+
+
+def test_without_json_the_text_is_printed(model_dir, capfd):
+    assert cli.main(["generate", str(model_dir), "--prompt", "ab", "--samples", "2", "--max-tokens", "3"]) == 0
+    assert capfd.readouterr().out.startswith("--- prompt 1, sample 1\n")
