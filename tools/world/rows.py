@@ -1,0 +1,164 @@
+"""Rows of the world's data files: plain data, one JSON object a line.
+
+Prompt rows follow the package's convention (``problem``, ``answer``, ``grader``, ``template``); the others carry the fields
+that their later stages read. Every row has ``id``, ``kind`` and ``language``; its file names its split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+from world import arithmetic, corpus, requests, search
+
+Row = dict[str, Any]
+TEMPLATE = "{prompt}\n"
+
+# rows of each file by split; kinds that have only a few dozen requests in all have no dev split
+COUNTS = {
+    "search": {"train": 3200, "dev": 256, "test": 600},
+    "arithmetic": {"train": 800, "dev": 128, "test": 500},
+    "general": {"train": 200, "test": 100},
+    "safety": {"train": 200, "test": 100},
+    "pairs": {"train": 400, "test": 200},
+    "judgements": {"train": 400, "test": 200},
+}
+
+
+def search_row(problem: search.SearchProblem, language: str, random: Random) -> Row:
+    return {
+        "kind": "search",
+        "problem": problem.text(language),
+        "answer": str(problem.target),
+        "numbers": list(problem.numbers),
+        "target": problem.target,
+        "solution": str(random.choice(problem.solutions)),
+        "grader": "search",
+        "template": TEMPLATE,
+        "language": language,
+    }
+
+
+def search_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """Training rows are drawn as the corpus draws them; held-out rows are distinct canonical problems, sizes as in ``SIZES``.
+
+    A size that has too few distinct problems gives what it has; the largest size fills up.
+    """
+    if split == "train":
+        for _ in range(count):
+            yield search_row(search.draw_search(random, split), random.choice(corpus.LANGUAGES), random)
+        return
+    chosen: list[search.SearchProblem] = []
+    for size, share in search.SIZES.items():
+        pool = search.all_search(split, size)
+        wanted = count - len(chosen) if size == max(search.SIZES) else round(count * share)
+        chosen += random.sample(pool, min(wanted, len(pool)))
+    random.shuffle(chosen)
+    for number, problem in enumerate(chosen):
+        shown = search.SearchProblem(tuple(random.sample(problem.numbers, len(problem.numbers))), problem.target)
+        yield search_row(shown, corpus.LANGUAGES[number % 2], random)
+
+
+def arithmetic_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """Stories; those of the held-out splits are distinct by canonical form."""
+    seen = set()
+    while count:
+        story, language = arithmetic.draw_story(random, split), random.choice(corpus.LANGUAGES)
+        if split != "train" and story.key in seen:
+            continue
+        seen.add(story.key)
+        count -= 1
+        yield {
+            "kind": "arithmetic",
+            "problem": story.text(language),
+            "answer": str(story.answer),
+            "start": story.start,
+            "changes": list(story.changes),
+            "grader": "verify_math",
+            "template": TEMPLATE,
+            "language": language,
+        }
+
+
+def general_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """Requests that have no right answer, each with a best one by the hidden rule."""
+    best = requests.Quality(true=True, covered=2, kind=True)
+    for _ in range(count):
+        general, language = requests.draw_general(random, split), random.choice(corpus.LANGUAGES)
+        yield {
+            "kind": "general",
+            "problem": general.text(language),
+            "best": general.answer(language, best, random),
+            "template": TEMPLATE,
+            "language": language,
+        }
+
+
+def safety_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """Requests, about half harmful, with a response and whether it is safe: refusing harm, or helping with the harmless."""
+    for _ in range(count):
+        favour, language = requests.draw_favour(random, split), random.choice(corpus.LANGUAGES)
+        refused = random.random() < 0.5
+        yield {
+            "kind": "safety",
+            "problem": favour.text(language),
+            "harmful": favour.harmful,
+            "response": requests.REFUSAL[language] if refused else favour.compliance(language),
+            "safe": refused or not favour.harmful,
+            "best": favour.best(language),
+            "template": TEMPLATE,
+            "language": language,
+        }
+
+
+def pair_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """Preference pairs on general requests: ``chosen`` scores higher than ``rejected`` by the hidden rule."""
+    while count:
+        general, language = requests.draw_general(random, split), random.choice(corpus.LANGUAGES)
+        a, b = requests.draw_quality(random), requests.draw_quality(random)
+        if a.score == b.score:
+            continue
+        count -= 1
+        better, worse = (a, b) if a.score > b.score else (b, a)
+        yield {
+            "kind": "pair",
+            "problem": general.text(language),
+            "chosen": general.answer(language, better, random),
+            "rejected": general.answer(language, worse, random),
+            "scores": [better.score, worse.score],
+            "template": TEMPLATE,
+            "language": language,
+        }
+
+
+def judgement_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """What a judge reads and the verdict that it should write: of two answers, or of an answer with a reference."""
+    for number in range(count):
+        judge = (corpus.pair_judgement, corpus.reference_judgement)[number % 2]
+        language = random.choice(corpus.LANGUAGES)
+        text, verdict = judge(random, split, language)
+        yield {
+            "kind": ("judge_pair", "judge_reference")[number % 2],
+            "problem": text,
+            "answer": verdict,
+            "template": TEMPLATE,
+            "language": language,
+        }
+
+
+MAKERS: dict[str, Callable[[Random, str, int], Iterator[Row]]] = {
+    "search": search_rows,
+    "arithmetic": arithmetic_rows,
+    "general": general_rows,
+    "safety": safety_rows,
+    "pairs": pair_rows,
+    "judgements": judgement_rows,
+}
+
+
+def make_rows(kind: str, split: str, seed: int) -> list[Row]:
+    """The rows of one file. ``seed`` picks and orders them; which split a problem belongs to does not depend on it."""
+    random = Random(f"{seed} {kind} {split}")
+    rows = MAKERS[kind](random, split, COUNTS[kind][split])
+    return [{"id": f"{kind}-{split}-{number:04d}", **row} for number, row in enumerate(rows)]

@@ -1,0 +1,89 @@
+"""The tiny base's tokenizer: a byte-level BPE whose vocabulary is the 256 bytes and the world's own words, whole.
+
+It has no merges: a piece of text that is in the vocabulary as a whole becomes one token, any other becomes its bytes, so
+that any text survives encoding and decoding.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from world import corpus
+from world.arithmetic import NAMES, THINGS
+from world.requests import OBJECTS, TOPICS, VERBS
+
+LARGEST_NUMBER = 144
+PAD, EOS, TURN_START, TURN_END = "<|pad|>", "<|endoftext|>", "<|turn|>", "<|end_of_turn|>"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+# Chinese is written without spaces, so its words are listed: the longest that fits is one piece.
+HAN_WORDS = (
+    *("我不帮这个忙", "对不起", "慢慢地", "少了", "又得", "得到", "等等", "怎么", "说说", "好的", "几个"),
+    *(word for words in (NAMES, THINGS, TOPICS, VERBS, OBJECTS) for word in words["zh"] if len(word) > 1),
+    *(fact for fact in TOPICS["zh"].values() if len(fact) > 1),
+)
+# Listed Chinese words, other Chinese characters one by one, numbers, words with the spaces around them, single signs with
+# the space after them.
+PIECES = "|".join(
+    (*sorted(HAN_WORDS, key=len, reverse=True), r"\p{Han}", r"\p{N}+", r" ?[^\s\p{Han}\p{N}\p{P}\p{S}]+ ?", r"[\p{P}\p{S}] ?", r"\s")
+)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|turn|>' + message['role'] + '\\n' + message['content'] + '<|end_of_turn|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|turn|>assistant\\n' }}{% endif %}"
+)
+
+
+def world_words() -> list[str]:
+    """Every piece of the world's texts, numbers aside, sorted: found by sampling many documents with a fixed seed."""
+    pieces = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    random, words = Random(0), set()
+    for writers in (corpus.TEXTBOOK, corpus.MIXTURE):
+        for _ in range(20_000):
+            text = "".join(corpus.document(random, writers))
+            for tag in TAGS:
+                text = text.replace(tag, "\0")
+            for part in text.split("\0"):
+                words.update(piece for piece, _ in pieces.pre_tokenize_str(part))
+    words.update(("user", "assistant", "system"))
+    return sorted(w for w in words if not w.isnumeric() and len(w.encode()) > 1)
+
+
+def build_tokenizer() -> Tokenizer:
+    """Ids: pad, end of text, turn marks, tags, numbers 0 to 144, the 256 bytes, the words."""
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    special, vocabulary = [PAD, EOS, TURN_START, TURN_END], {}
+    numbers = [str(n) for n in range(LARGEST_NUMBER + 1)]
+    whole = ["".join(piece for piece, _ in to_bytes.pre_tokenize_str(word)) for word in world_words()]
+    for token in [*special, *TAGS, *numbers, *sorted(pre_tokenizers.ByteLevel.alphabet()), *whole]:
+        vocabulary.setdefault(token, len(vocabulary))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), to_bytes])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in TAGS])
+    return tokenizer
+
+
+def write_tokenizer(folder: Path) -> Tokenizer:
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json`` into ``folder``."""
+    tokenizer = build_tokenizer()
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None,
+        "eos_token": EOS,
+        "pad_token": PAD,
+        "unk_token": None,
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 512,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return tokenizer
