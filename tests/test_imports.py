@@ -65,11 +65,7 @@ def violations(path):
         first, _, rest = name.partition(".")
         if first == "r1jax":
             imported = rest.partition(".")[0]
-            if (
-                imported in ROOMS
-                and imported not in rooms | {room}
-                and (str(path.relative_to(ROOT)), imported) not in EXCEPTIONS
-            ):
+            if imported in ROOMS and imported not in rooms | {room}:
                 yield f"{path.relative_to(ROOT)}:{line} imports r1jax.{imported}"
         elif first not in sys.stdlib_module_names and first not in packages:
             yield f"{path.relative_to(ROOT)}:{line} imports {first}"
