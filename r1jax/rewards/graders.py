@@ -1,0 +1,94 @@
+"""Graders by name: ``grader(row, completion) -> (Verdict, reason)``. A row of a prompt set names its own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from r1jax.rewards.answer import extract_answer
+from r1jax.rewards.record import Verdict
+
+Grader = Callable[[Mapping[str, Any], str], tuple[Verdict, str]]
+
+
+def resolve(path: str, what: str) -> Callable:
+    """The function at ``package.module:function``.
+
+    Raises:
+      ValueError: there is none, or it can't be called.
+    """
+    module, _, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{what} {path!r} can't be imported: {error}") from error
+    if not callable(function):
+        raise ValueError(f"{what} {path!r} is a {type(function).__name__}, not a function")
+    return function
+
+
+def unknown(what: str, name: str, known: Mapping[str, Any]) -> ValueError:
+    """The error for a name that is not among ``known``; it names the nearest."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}, or package.module:function"
+    return ValueError(f"unknown {what} {name!r}; {hint}")
+
+
+def row_answer(row: Mapping[str, Any]) -> str:
+    """The right answer that a row gives: ``answer``, ``Answer`` (SVAMP) or ``solution``.
+
+    Raises:
+      ValueError: it gives none.
+    """
+    for field in ("answer", "Answer", "solution"):
+        if row.get(field) is not None:
+            return str(row[field])
+    raise ValueError(f"the row gives no answer; its fields are {', '.join(map(str, row)) or 'none'}")
+
+
+def _verify_math(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    from r1jax.rewards.mathematics import grade_math
+
+    return grade_math(row_answer(row), completion)
+
+
+def _search(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    from r1jax.rewards.search import grade_search
+
+    return grade_search(row, completion)
+
+
+def _exact(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    """The final answer is the row's, letter by letter, save for case, white space and a final full stop."""
+    answer = extract_answer(completion)
+    if answer is None:
+        return Verdict.WRONG, "no final answer"
+    given, right = (
+        " ".join(unicodedata.normalize("NFKC", text).casefold().split()).removesuffix(".").rstrip()
+        for text in (answer, row_answer(row))
+    )
+    return (Verdict.RIGHT if given == right else Verdict.WRONG), f"{given[:60]!r} against {right[:60]!r}"
+
+
+def _none(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    """For prompts that have no right answer."""
+    return Verdict.NONE, "the prompt has no right answer"
+
+
+GRADERS: dict[str, Grader] = {"verify_math": _verify_math, "search": _search, "exact": _exact, "none": _none}
+
+
+def grader(name: str) -> Grader:
+    """The grader of that name, or the function at ``package.module:function``.
+
+    Raises:
+      ValueError: unknown (the message names the nearest), or it can't be imported.
+    """
+    if name in GRADERS:
+        return GRADERS[name]
+    if ":" in name:
+        return resolve(name, "grader")
+    raise unknown("grader", name, GRADERS)

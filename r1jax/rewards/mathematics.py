@@ -1,0 +1,214 @@
+"""``verify_math``: whether the final answer of a text is the right one, decided without evaluating any of it as a program.
+
+A plain number is compared as its digits; everything else is read by a strict grammar (``expressions``) into a tree whose
+sizes are bounded, and compared exactly (rationals) or to 40 digits at sampled points. Nothing here can hang, so it may be
+called without a worker pool.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from r1jax.rewards.answer import extract_answer, guess, last_boxed
+from r1jax.rewards.expressions.equality import equal, key
+from r1jax.rewards.expressions.parser import Node, parse
+from r1jax.rewards.expressions.tokens import MAX_CHARACTERS, Unreadable, plain_unicode
+from r1jax.rewards.expressions.values import TooLarge, Undefined
+from r1jax.rewards.record import Verdict
+
+_PLAIN_NUMBER = re.compile(r"\s*(-?)\s?\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.([0-9]*))?\s*\Z")
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|hbox)\s*\{([^{}]*)\}")
+_SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])|[$~\s]+")
+_WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\\{}^_=+*/<>|]+", re.DOTALL)
+_CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|([A-Z])")
+_LEADING_CHOICE = re.compile(r"(?:(?:option|choice)\s{0,3})?\(?([a-z])(?:[).:](?!\w)|\s?\Z)")
+_GROUPED = re.compile(r"[0-9],[0-9]{3}")
+_OUTER = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
+_NUMBER_WORDS = {
+    word: number
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen twenty".split()
+    )
+}
+
+
+class _Reading(NamedTuple):
+    """An answer as read: ``node``, or None where the grammar knows no such thing; ``plain``, its text in normal form."""
+
+    node: Node | None
+    plain: str
+
+    @property
+    def is_words(self) -> bool:
+        return self.node is None and _WORDS.fullmatch(self.plain) is not None
+
+
+def plain_number(text: str) -> tuple[str, str, str] | None:
+    """(sign, digits, decimals) of a plain decimal number in normal form, however long; None for anything else."""
+    match = _PLAIN_NUMBER.match(text)
+    if match is None:
+        return None
+    sign, whole, decimals = match.groups()
+    if not whole and not decimals:
+        return None
+    whole = (whole or "").replace(",", "").lstrip("0")
+    decimals = (decimals or "").rstrip("0")
+    return (sign if whole or decimals else "", whole, decimals)
+
+
+def _plain(text: str) -> str:
+    text = _SPACING.sub(" ", _TEXT_COMMAND.sub(r"\1", text)).strip(" .,;:!")
+    return text.casefold() if _WORDS.fullmatch(text) and len(text) > 1 else text.replace(" ", "")
+
+
+def _unwrapped(text: str) -> str:
+    text = text.strip()
+    for start, end in _OUTER * 2:
+        if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
+            inner = text[len(start) : -len(end)]
+            if start not in inner and end not in inner:
+                text = inner.strip()
+    return text
+
+
+@functools.lru_cache(4_096)
+def _read(text: str, commas_group: bool = True) -> _Reading:
+    """Reads an answer of at most ``MAX_CHARACTERS``; raises Unreadable for control characters only."""
+    text = _unwrapped(plain_unicode(text))
+    plain = _plain(text)
+    word = _NUMBER_WORDS.get(plain)
+    if word is not None:
+        return _Reading(parse(str(word)), plain)
+    if choice := _CHOICE.fullmatch(_TEXT_COMMAND.sub(r"\1", text).strip(" .,")):
+        return _Reading(Node("choice", value=(choice[1] or choice[2]).upper()), plain)
+    try:
+        return _Reading(parse(text, commas_group), plain)
+    except Unreadable:
+        return _Reading(None, plain)
+
+
+def _same(gold: _Reading, answer: _Reading) -> bool:
+    if gold.plain and gold.plain == answer.plain:
+        return True
+    if gold.node is not None and gold.node.kind == "choice":
+        if answer.node is not None and answer.node.kind == "choice":
+            return gold.node == answer.node
+        leading = _LEADING_CHOICE.match(answer.plain.casefold())
+        return leading is not None and leading[1].upper() == gold.node.value
+    if gold.node is None or answer.node is None or answer.node.kind == "choice":
+        return False
+    return equal(gold.node, answer.node)
+
+
+def _readings(text: str) -> list[_Reading]:
+    """The ways to read an answer: ``1,234`` may be one number or two."""
+    readings = [_read(text)]
+    return readings + [_read(text, False)] if _GROUPED.search(text) else readings
+
+
+def _matches(gold: list[_Reading], answer: str) -> bool:
+    readings = _readings(answer)
+    if any(_same(g, a) for g in gold for a in readings):
+        return True
+    if readings[0].node is None and not any(g.is_words for g in gold):
+        likeliest = guess(answer)
+        if likeliest and likeliest != answer:
+            return any(_same(g, a) for g in gold for a in _readings(likeliest))
+    return False
+
+
+def gold_answer(gold: str) -> str:
+    """The right answer in the text that a data set gives for it: after ``####`` (GSM8K), in its last box, or all of it."""
+    if "####" in gold:
+        return gold.rpartition("####")[2].strip()
+    return (last_boxed(gold) or gold).strip()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def grade_math(gold: str, prediction: str) -> tuple[Verdict, str]:
+    """``verify_math`` with a line that says why."""
+    right = gold_answer(gold)
+    if not right:
+        return Verdict.UNGRADED, "no right answer is given"
+    number = plain_number(right)
+    answer = prediction
+    found = plain_number(answer) if number else None
+    if found is None:
+        answer = extract_answer(prediction)
+        if answer is None:
+            return Verdict.WRONG, "no final answer"
+        found = plain_number(answer) if number else None
+    if number and found:
+        if number == found:
+            return Verdict.RIGHT, f"{_short(answer)} is right"
+        return Verdict.WRONG, f"{_short(answer)}, but {_short(right)} is right"
+    if len(answer) > MAX_CHARACTERS:
+        same = answer == right
+        return (Verdict.RIGHT, "as given") if same else (Verdict.WRONG, f"{len(answer)} characters are no final answer")
+    if len(right) > MAX_CHARACTERS:
+        return Verdict.UNGRADED, f"the right answer has {len(right)} characters"
+    try:
+        readings = _readings(right)
+    except Unreadable as error:
+        return Verdict.UNGRADED, f"the right answer can't be read: {error}"
+    try:
+        if _matches(readings, answer):
+            return Verdict.RIGHT, f"{_short(answer)} is right"
+    except Unreadable as error:
+        return Verdict.WRONG, str(error)
+    except (TooLarge, Undefined) as error:
+        return Verdict.UNGRADED, f"{_short(answer)} against {_short(right)}: {error}"
+    if readings[0].node is None and not readings[0].is_words:
+        return Verdict.UNGRADED, f"the right answer {_short(right)} is beyond this grader's grammar"
+    return Verdict.WRONG, f"{_short(answer)}, but {_short(right)} is right"
+
+
+def verify_math(gold: str, prediction: str) -> Verdict:
+    """Whether the final answer of ``prediction`` is that of ``gold``.
+
+    Args:
+      gold: the right answer; a whole GSM8K or MATH solution is searched for it.
+      prediction: a completion, or a bare answer. Only what follows the last ``</think>`` counts.
+
+    Returns:
+      RIGHT or WRONG (also for no answer, or one that can't be read); UNGRADED where ``gold`` can't be read or a value is
+      beyond the bounds. Its truth value is "right". Runs in bounded time: well under a second at worst.
+    """
+    return grade_math(gold, prediction)[0]
+
+
+def answer_key(text: str) -> Hashable:
+    """A hashable form of the final answer of ``text``, shared by equal answers; None where there is no answer.
+
+    For majority votes: it sees no gold.
+    """
+    answer = extract_answer(text)
+    if answer is None:
+        return None
+    return _answer_key(answer[:MAX_CHARACTERS])
+
+
+@functools.lru_cache(4_096)
+def _answer_key(answer: str) -> Hashable:
+    try:
+        reading = _read(answer)
+        if reading.node is None and not reading.is_words and (likeliest := guess(answer)):
+            reading = _read(likeliest)
+        if reading.node is None:
+            return ("text", reading.plain)
+        return ("choice", reading.node.value) if reading.node.kind == "choice" else key(reading.node)
+    except (Unreadable, TooLarge, Undefined):
+        return ("text", answer.strip())
+
+
+def same_answer(left: str, right: str) -> bool:
+    """Whether the final answers of two texts are the same; False where one has none."""
+    keys = answer_key(left), answer_key(right)
+    return None not in keys and keys[0] == keys[1]

@@ -1,0 +1,93 @@
+"""A grading process: ``python -m r1jax.rewards.worker SETTINGS``. Started and killed by ``pool.RewardPool``.
+
+It reads JSON lines, each a batch ``[[number, request], ...]``, and answers each request with a line ``[number, record]``
+as soon as it is graded. Both go over private copies of its standard input and output; what graders print goes to
+standard error, so it can't be taken for a verdict. It never loads jax.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from r1jax.rewards.graders import grader
+from r1jax.rewards.parts import grade, part
+from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
+
+MAX_REASON = 500
+
+
+def _die_with_parent(parent: int) -> None:
+    """Asks Linux to kill this process when the one that started it dies, however it dies."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError, ImportError):
+        return  # elsewhere the end of its input ends it, once the request at hand is done
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _limit(memory: int) -> None:
+    """Bounds the address space, so that a grader's hunger is a MemoryError here; no core files."""
+    try:
+        import resource
+
+        if memory:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, ValueError, OSError):
+        return  # a platform without such limits
+
+
+def _private_channels() -> tuple[io.BufferedReader, int]:
+    """(requests, fd of replies); standard input is then empty and standard output is standard error."""
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(requests, "rb", buffering=1 << 16), replies
+
+
+def _send(replies: int, message: Any) -> None:
+    data = memoryview(json.dumps(message).encode() + b"\n")
+    while data:
+        data = data[os.write(replies, data) :]
+
+
+def _grade(request: dict[str, Any], parts: list[str], default_grader: str) -> RewardRecord:
+    try:
+        record = grade(RewardRequest(**request), parts, default_grader)
+    except BaseException as error:  # SystemExit, or a timeout that derives from BaseException
+        reason = f"{type(error).__name__}: {error}"
+        record = RewardRecord(dict.fromkeys(parts), Verdict.UNGRADED, reason)
+    return RewardRecord(record.parts, record.verdict, record.reason[:MAX_REASON])
+
+
+def main(settings: str) -> None:
+    requests, replies = _private_channels()
+    options = json.loads(settings)
+    parts, default_grader = options["parts"], options["default_grader"]
+    _die_with_parent(options["parent"])
+    _limit(options["memory"])
+    try:
+        for name in parts:
+            part(name)
+        grader(default_grader)
+    except BaseException as error:  # importing a user's module may do anything
+        _send(replies, {"error": str(error) or type(error).__name__})
+        return
+    _send(replies, {"ready": True})
+    for line in requests:
+        for number, request in json.loads(line):
+            _send(replies, [number, _grade(request, parts, default_grader).to_json()])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
