@@ -19,7 +19,7 @@ ROOMS = {
     "config": (set(), {"yaml"}),
     "losses": (set(), {"jax", "numpy"}),
     "rewards": (set(), {"numpy", "sympy", "mpmath"}),
-    "reporting": (set(), {"numpy", "rich", "plotly", "yaml", "jinja2", "etils"}),
+    "reporting": (set(), {"numpy", "rich", "plotly", "yaml", "jinja2", "markupsafe", "etils"}),
     "sharding": (set(), {"jax", "numpy"}),
     "ops": ({"sharding"}, FREE),
     "models": ({"ops", "sharding"}, FREE),
