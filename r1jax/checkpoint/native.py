@@ -165,11 +165,6 @@ def _fingerprint(files: TensorFiles) -> str:
     return digest.hexdigest()
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _insert(stack: dict[str, jax.Array], layer: jax.Array, arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return {name: stack[name].at[layer].set(arrays[name].astype(stack[name].dtype)) for name in stack}
-
-
 def load_params(path: epath.Path, shardings: Mapping[str, NamedSharding], dtype: Any) -> dict[str, jax.Array]:
     """Reads an r1jax checkpoint's parameters, flat by path, a layer at a time into stacks that are already in place.
 
@@ -181,28 +176,52 @@ def load_params(path: epath.Path, shardings: Mapping[str, NamedSharding], dtype:
       CheckpointError: a tree is missing, or is not what was written.
     """
     manifest = read_manifest(path)
-    bound = bindings(manifest.config)
-    params: dict[str, jax.Array] = {}
+    abstract = _abstract_params(path, manifest, shardings, dtype)
+
+    # Programs of this load alone, with its shardings: the stacks, and a layer's arrays put into them.
+    make = jax.jit(lambda: {name: jnp.zeros(x.shape, x.dtype) for name, x in abstract.items()}, out_shardings=shardings)
+
+    def insert(stacks, layer, arrays):
+        values = {name: array.astype(stacks[name].dtype) for name, array in arrays.items()}
+        return {name: stacks[name] if name not in values else _put(stacks[name], layer, values[name]) for name in stacks}
+
+    insert = jax.jit(insert, donate_argnums=0, out_shardings=shardings)
+    params = make()
     for piece in _pieces(manifest.config):
-        where = path / _PARAMS / piece.tree
-        described = manifest.trees.get(piece.tree, {})
-        abstract = {}
+        described = manifest.trees[piece.tree]
+        wanted = {}
         for name in piece.paths:
-            shape, sharding = tuple(bound[name].sizes.values()), shardings[name]
+            shape, sharding = abstract[name].shape, shardings[name]
             if piece.layer is not None:
                 shape, sharding = shape[1:], NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
-            if name not in described or tuple(described[name]["shape"]) != shape:
-                raise CheckpointError(f"{path / MANIFEST} is damaged: {piece.tree} lacks {name} of shape {list(shape)}")
-            abstract[name] = jax.ShapeDtypeStruct(shape, jnp.dtype(described[name]["dtype"]), sharding=sharding)
-        arrays = load_arrays(where, abstract, described, where)
-        if piece.layer is None:
-            params |= {name: array if dtype is None else array.astype(dtype) for name, array in arrays.items()}
-            continue
-        if piece.layer == 0:
-            stacked = {name: (bound[name], array.dtype if dtype is None else dtype) for name, array in arrays.items()}
-            params |= {
-                name: jnp.zeros(tuple(binding.sizes.values()), kind, device=shardings[name])
-                for name, (binding, kind) in stacked.items()
-            }
-        params |= _insert({name: params[name] for name in piece.paths}, jnp.int32(piece.layer), arrays)
+            wanted[name] = jax.ShapeDtypeStruct(shape, jnp.dtype(described[name]["dtype"]), sharding=sharding)
+        where = path / _PARAMS / piece.tree
+        params = insert(params, jnp.int32(piece.layer or 0), load_arrays(where, wanted, described, where))
     return params
+
+
+def _put(stack: jax.Array, layer: jax.Array, values: jax.Array) -> jax.Array:
+    return values if stack.ndim == values.ndim else stack.at[layer].set(values)
+
+
+def _abstract_params(
+    path: epath.Path, manifest: Manifest, shardings: Mapping[str, NamedSharding], dtype: Any
+) -> dict[str, Any]:
+    """The parameters as they will be: shapes of the model, dtypes asked for or those that hold what is stored."""
+    bound = bindings(manifest.config)
+    kinds: dict[str, list[Any]] = {name: [] for name in bound}
+    for piece in _pieces(manifest.config):
+        for name in piece.paths:
+            shape = list(bound[name].sizes.values())[piece.layer is not None :]
+            described = manifest.trees.get(piece.tree, {}).get(name, {})
+            if described.get("shape") != shape:
+                raise CheckpointError(f"{path / MANIFEST} is damaged: {piece.tree} lacks {name} of shape {shape}")
+            kinds[name].append(jnp.dtype(described["dtype"]))
+    return {
+        name: jax.ShapeDtypeStruct(
+            tuple(binding.sizes.values()),
+            functools.reduce(jnp.promote_types, kinds[name]) if dtype is None else dtype,
+            sharding=shardings[name],
+        )
+        for name, binding in bound.items()
+    }

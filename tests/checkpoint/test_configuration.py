@@ -1,0 +1,183 @@
+"""Both spellings are read, what isn't implemented is refused."""
+
+import json
+
+import pytest
+
+from r1jax.checkpoint import CheckpointError, config_from_hf, config_to_hf
+from r1jax.models import RopeScaling
+
+# What Qwen2.5-Math-1.5B says of itself, in transformers 4's spelling (sliding window named and switched off).
+QWEN = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151643,
+    "hidden_act": "silu",
+    "hidden_size": 1536,
+    "initializer_range": 0.02,
+    "intermediate_size": 8960,
+    "max_position_embeddings": 4096,
+    "max_window_layers": 21,
+    "model_type": "qwen2",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 10000,
+    "sliding_window": 4096,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "use_cache": True,
+    "use_mrope": False,
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+}
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "pretraining_tp": 1,
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+    "bos_token_id": 128000,
+    "eos_token_id": 128001,
+}
+OLD_ROPE = {"rope_theta": 500000.0, "rope_scaling": {**LLAMA3, "rope_type": "llama3"}, "torch_dtype": "bfloat16"}
+NEW_ROPE = {"rope_parameters": {**LLAMA3, "rope_type": "llama3", "rope_theta": 500000.0}, "dtype": "bfloat16"}
+
+
+def test_qwen2_in_the_old_spelling():
+    config = config_from_hf(QWEN)
+    assert (config.architecture, config.head_dim, config.tie_word_embeddings) == ("qwen2", 128, True)
+    assert (config.qkv_bias, config.o_bias, config.mlp_bias) == (True, False, False)
+    assert (config.rope_theta, config.rope_scaling, config.dtype) == (10_000.0, None, "bfloat16")
+
+
+@pytest.mark.parametrize("rope", [OLD_ROPE, NEW_ROPE, {**OLD_ROPE, **NEW_ROPE}], ids=["old", "new", "both"])
+def test_llama3_scaling_in_each_spelling(rope):
+    config = config_from_hf({**LLAMA, **rope})
+    assert config.rope_theta == 500_000.0
+    assert config.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 8192)
+    assert config.dtype == "bfloat16"
+
+
+def test_the_older_key_of_the_rope_type():
+    rope = {"rope_theta": 5e5, "rope_scaling": {**LLAMA3, "type": "llama3"}}
+    assert config_from_hf({**LLAMA, **rope}).rope_scaling == RopeScaling(8.0, 1.0, 4.0, 8192)
+    assert config_from_hf({**LLAMA, "rope_scaling": {"type": "default"}}).rope_scaling is None
+
+
+def test_head_dim_explicit_and_null():
+    assert config_from_hf({**LLAMA, "head_dim": 64}).head_dim == 64
+    assert config_from_hf({**LLAMA, "head_dim": None}).head_dim == 128
+    with pytest.raises(CheckpointError, match="hidden_size 4096.*num_attention_heads 31.*head_dim"):
+        config_from_hf({**LLAMA, "num_attention_heads": 31, "num_key_value_heads": 31})
+
+
+def test_llama_biases():
+    config = config_from_hf({**LLAMA, "attention_bias": True, "mlp_bias": True})
+    assert (config.qkv_bias, config.o_bias, config.mlp_bias) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("eos", "generation", "ids"),
+    [
+        (2, None, (2,)),
+        ([2, 7], None, (2, 7)),
+        (None, None, ()),
+        (2, {"eos_token_id": [7, 2]}, (2, 7)),
+        (None, {"eos_token_id": 7}, (7,)),
+        (2, {}, (2,)),
+    ],
+)
+def test_ends_of_sequence_are_a_union(eos, generation, ids):
+    assert config_from_hf({**LLAMA, "eos_token_id": eos}, generation).eos_token_ids == ids
+
+
+# Each line: what is changed, and words that the one-line error must hold.
+REFUSED = [
+    (QWEN, {"use_sliding_window": True, "sliding_window": 1024}, ["sliding_window", "1024", "use_sliding_window to false"]),
+    (QWEN, {"layer_types": ["full_attention"] * 27 + ["sliding_attention"]}, ["layer_types", "sliding_attention"]),
+    (LLAMA, {"sliding_window": 1024}, ["sliding_window", "1024"]),
+    (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2.0}}, ["rope_scaling.rope_type", "linear", "llama3"]),
+    (LLAMA, {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, ["rope_scaling.rope_type", "dynamic"]),
+    (QWEN, {"rope_scaling": {"type": "yarn", "factor": 4.0}}, ["rope_scaling.rope_type", "yarn"]),
+    (LLAMA, {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, ["rope_parameters.rope_type", "longrope"]),
+    (QWEN, {"rope_scaling": {"type": "default", "mrope_section": [2, 3, 3]}}, ["rope_scaling.mrope_section"]),
+    (LLAMA, {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, ["rope_parameters", "full_attention"]),
+    (LLAMA, {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}}, ["rope_theta", "10000.0", "1000000.0"]),
+    (LLAMA, {**NEW_ROPE, "rope_scaling": {"rope_type": "default"}}, ["rope_parameters", "rope_scaling", "contradict"]),
+    (LLAMA, {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, ["partial_rotary_factor", "0.5"]),
+    (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, ["lacks low_freq_factor"]),
+    (LLAMA, {"hidden_act": "gelu"}, ["hidden_act", "gelu", "silu"]),
+    (LLAMA, {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}, ["MistralForCausalLM", "Qwen2ForCausalLM"]),
+    (LLAMA, {"architectures": None, "model_type": "gemma"}, ["model_type", "gemma", "qwen2, llama"]),
+    (LLAMA, {"architectures": ["Qwen2ForCausalLM"]}, ["llama", "Qwen2ForCausalLM", "contradict"]),
+    (LLAMA, {"architectures": None, "model_type": None}, ["lacks model_type"]),
+    (LLAMA, {"quantization_config": {"quant_method": "fp8"}}, ["quantization_config", "fp8"]),
+    (LLAMA, {"pretraining_tp": 2}, ["pretraining_tp", "2"]),
+    (LLAMA, {"attention_multiplier": 0.5}, ["attention_multiplier", "0.5"]),
+    (LLAMA, {"final_logit_softcapping": 30.0}, ["final_logit_softcapping", "30.0"]),
+    (LLAMA, {"torch_dtype": "float64"}, ["dtype", "float64", "bfloat16"]),
+    (LLAMA, {"vocab_size": None}, ["lacks vocab_size"]),
+    (LLAMA, {"hidden_size": "4096"}, ["hidden_size", "'4096'"]),
+    (LLAMA, {"hidden_size": 4096.5}, ["hidden_size", "4096.5"]),
+    (LLAMA, {"num_hidden_layers": 0}, ["num_hidden_layers", "0"]),
+    (LLAMA, {"num_key_value_heads": 5}, ["num_key_value_heads 5"]),
+    (LLAMA, {"eos_token_id": "</s>"}, ["eos_token_id", "</s>"]),
+    (LLAMA, {"tie_word_embeddings": "yes"}, ["tie_word_embeddings", "yes"]),
+]
+
+
+@pytest.mark.parametrize(("base", "changes", "words"), REFUSED, ids=lambda x: json.dumps(x)[:40] if isinstance(x, dict) else "")
+def test_what_is_not_implemented_is_refused(base, changes, words):
+    config_from_hf(base)
+    with pytest.raises(CheckpointError) as caught:
+        config_from_hf({**base, **changes})
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_sliding_window": True, "sliding_window": 4096},  # as long as the longest sequence
+        {"use_sliding_window": True, "sliding_window": None},
+        {"use_sliding_window": True, "sliding_window": 1024, "max_window_layers": 28},  # no layer above the 28th
+        {"layer_types": ["full_attention"] * 28, "use_sliding_window": False},
+        {"rope_scaling": None, "quantization_config": None},
+        {"torch_dtype": None, "dtype": "bfloat16"},
+    ],
+)
+def test_what_changes_nothing_is_accepted(changes):
+    assert config_from_hf({**QWEN, **changes}) == config_from_hf(QWEN)
+
+
+@pytest.mark.parametrize("given", [QWEN, {**LLAMA, **NEW_ROPE, "attention_bias": True, "head_dim": 64, "eos_token_id": [1, 2]}])
+def test_written_configurations_read_back_in_either_spelling(given):
+    config = config_from_hf(given)
+    written = config_to_hf(config)
+    assert config_from_hf(json.loads(json.dumps(written))) == config
+    old = {key: value for key, value in written.items() if key not in ("rope_parameters", "dtype")}
+    new = {key: value for key, value in written.items() if key not in ("rope_theta", "rope_scaling", "torch_dtype")}
+    assert config_from_hf(old) == config_from_hf(new) == config
+
+
+def test_biases_that_hugging_face_has_no_word_for(helpers):
+    with pytest.raises(CheckpointError, match="architecture llama"):
+        config_to_hf(helpers.tiny(architecture="qwen2"))
+    with pytest.raises(CheckpointError, match="attention_bias"):
+        config_to_hf(helpers.tiny(o_bias=False))
