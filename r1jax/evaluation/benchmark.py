@@ -1,0 +1,249 @@
+"""A benchmark run on a model: sampled and graded at once, then summed up as the paper does (section 4.1).
+
+pass@1 is the mean over problems of the share of right samples; cons@k is the share of problems whose majority answer is
+right. What was cut off at the length cap or could not be graded counts as wrong, and is counted by itself too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from r1jax.config import BenchmarkSource
+from r1jax.data import PromptRow, Tokenizer, render_prompt
+from r1jax.evaluation.estimators import bootstrap_interval, majority, pass_at_1, pass_at_k
+from r1jax.evaluation.reflection import reflects, search_measures
+from r1jax.rewards.answer import extract_answer
+from r1jax.rewards.mathematics import answer_key
+from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
+from r1jax.rollout.wave import SampledSequence, Wave
+
+
+class Pool(Protocol):
+    """What is needed of ``rewards.RewardPool``."""
+
+    def submit(self, key: Hashable, request: RewardRequest) -> None: ...
+
+    def drain(self) -> Sequence[tuple[Hashable, RewardRecord]]: ...
+
+
+class Samples(Protocol):
+    """What is needed of ``rollout.Sampler``."""
+
+    config: Any  # its max_position_embeddings bounds a sequence
+
+    def run(
+        self, params: Any, wave: Wave, on_finished: Any, *, should_stop: Any, on_progress: Any
+    ) -> list[SampledSequence]: ...
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One graded sample.
+
+    Attributes:
+      problem: index into the benchmark's rows.
+      vote: what its answer is grouped by in the majority vote; None has no vote.
+    """
+
+    problem: int
+    sample: int
+    completion: str
+    tokens: int
+    finish_reason: str
+    record: RewardRecord
+    vote: Hashable | None
+
+    @property
+    def right(self) -> bool:
+        return self.record.verdict is Verdict.RIGHT and self.finish_reason != "length"
+
+
+def vote_of(completion: str, grader: str) -> Hashable | None:
+    """What a completion's final answer is grouped by, without a look at the right one; None where it has no answer.
+
+    Mathematical equality, save for search problems: there an expression is the answer, not its value, since everybody
+    aims at the same value.
+    """
+    if grader != "search":
+        return answer_key(completion)
+    answer = extract_answer(completion)
+    return "".join(answer.partition("=")[0].split()) or None if answer is not None else None
+
+
+def render(rows: Sequence[PromptRow], tokenizer: Tokenizer, positions: int) -> list[np.ndarray]:
+    """Token ids of each row's prompt, int32.
+
+    Raises:
+      ValueError: a prompt without tokens, or one that leaves no position for an answer.
+    """
+    prompts = []
+    for row in rows:
+        _, ids = render_prompt(row.template, row.problem, tokenizer)
+        if not ids:
+            raise ValueError(f"the prompt of row {row.index} has no tokens: {row.problem!r:.80}")
+        if len(ids) >= positions:
+            raise ValueError(f"the prompt of row {row.index} has {len(ids)} tokens; the model has {positions} positions")
+        prompts.append(np.asarray(ids, np.int32))
+    return prompts
+
+
+def sample_benchmark(
+    params: Any,
+    sampler: Samples,
+    tokenizer: Tokenizer,
+    rows: Sequence[PromptRow],
+    wave: Wave,
+    pool: Pool,
+    should_stop: Callable[[], bool] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Evaluated]:
+    """Samples a wave whose ``prompt_ids`` are indices into ``rows``, and has each sample graded while others are decoded."""
+    texts: dict[tuple[int, int], str] = {}
+
+    def submit(sequence: SampledSequence) -> None:
+        row, key = rows[sequence.prompt_id], (sequence.prompt_id, sequence.sample)
+        ids = sequence.tokens.tolist()
+        texts[key] = tokenizer.decode(ids[:-1] if sequence.finish_reason == "stop" else ids)
+        request = RewardRequest(
+            row={**row.row, "answer": row.answer, "grader": row.grader},
+            prompt=row.problem,
+            completion=texts[key],
+            tokens=len(ids),
+            finish_reason=sequence.finish_reason,
+            extra={"seed": wave.seed, "rollout": wave.rollout, "prompt_id": key[0], "sample": key[1]},
+        )
+        pool.submit(key, request)
+
+    sequences = sampler.run(params, wave, submit, should_stop=should_stop, on_progress=on_progress)
+    records = dict(pool.drain())
+    evaluated = []
+    for sequence in sequences:
+        key = (sequence.prompt_id, sequence.sample)
+        cut_off = sequence.finish_reason == "length"
+        evaluated.append(
+            Evaluated(
+                problem=sequence.prompt_id,
+                sample=sequence.sample,
+                completion=texts[key],
+                tokens=len(sequence.tokens),
+                finish_reason=sequence.finish_reason,
+                record=records[key],
+                vote=None if cut_off else vote_of(texts[key], rows[sequence.prompt_id].grader),
+            )
+        )
+    return evaluated
+
+
+def summarise(samples: Sequence[Evaluated], rows: Sequence[PromptRow]) -> dict[str, Any]:
+    """The figures of a benchmark.
+
+    Args:
+      samples: equally many of each row, by row, then by sample.
+
+    Returns:
+      ``problems, samples`` (per problem), ``pass@1``, ``pass@1_interval``, ``cons@k``, ``cons@k_interval``, ``pass@k``
+      (k as text -> value, for powers of two), ``mean_tokens``; and as shares of all samples ``truncated``, ``ungraded``,
+      ``reflection``; for search problems also ``evaluation.reflection.search_measures``.
+    """
+    count = len(samples) // len(rows)
+    right = np.array([s.right for s in samples]).reshape(len(rows), count)
+    groups = [samples[i : i + count] for i in range(0, len(samples), count)]
+    winners = [majority([s.vote for s in group]) for group in groups]
+    agreed = np.array([winner is not None and row[winner] for row, winner in zip(right, winners)], float)
+    shares = pass_at_1(right)
+    figures = {
+        "problems": len(rows),
+        "samples": count,
+        "pass@1": float(shares.mean()),
+        "pass@1_interval": list(bootstrap_interval(shares)),
+        "cons@k": float(agreed.mean()),
+        "cons@k_interval": list(bootstrap_interval(agreed)),
+        "pass@k": {str(k): float(pass_at_k(right, k).mean()) for k in (2**i for i in range(count.bit_length()))},
+        "mean_tokens": float(np.mean([s.tokens for s in samples])),
+        "truncated": float(np.mean([s.finish_reason == "length" for s in samples])),
+        "ungraded": float(np.mean([s.record.verdict is Verdict.UNGRADED for s in samples])),
+        "reflection": float(np.mean([reflects(s.completion) for s in samples])),
+    }
+    searches = [(s.completion, rows[s.problem].row["target"]) for s in samples if "target" in rows[s.problem].row]
+    return figures | (search_measures(searches) if searches else {})
+
+
+def _listed(sample: Evaluated, row: PromptRow) -> dict[str, Any]:
+    """A sample as a line of ``samples.jsonl``."""
+    return {
+        "prompt_id": sample.problem,
+        "sample": sample.sample,
+        "id": row.row.get("id", row.index),
+        "problem": row.problem,
+        "gold": row.answer,
+        "completion": sample.completion,
+        "answer": extract_answer(sample.completion),
+        "tokens": sample.tokens,
+        "finish_reason": sample.finish_reason,
+        "right": sample.right,
+        **sample.record.to_json(),
+    }
+
+
+def evaluate(
+    params: Any,
+    sampler: Samples,
+    tokenizer: Tokenizer,
+    rows: Sequence[PromptRow],
+    settings: BenchmarkSource,
+    pool: Pool,
+    *,
+    stop_ids: frozenset[int],
+    should_stop: Callable[[], bool] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Evaluates a model on a benchmark.
+
+    Args:
+      params: of the model, as ``sampler`` takes them.
+      rows: the benchmark's (``data.load_prompts``); each with its own template and grader.
+      settings: samples per problem and how they are drawn. ``max_tokens`` is lowered to what the model's positions leave.
+      pool: grades; its records need a verdict.
+      stop_ids: what ends a sequence.
+      should_stop, on_progress: as ``Sampler.run`` takes them.
+
+    Returns:
+      ``(figures, samples)``: see ``summarise``, with the settings that were used; one plain object per sample.
+
+    Raises:
+      ValueError: no rows, a prompt that leaves no position, or a grader that knows no right answer for a row.
+      SamplingStopped: ``should_stop`` said so.
+    """
+    if not rows:
+        raise ValueError("a benchmark without rows can't be evaluated")
+    positions = sampler.config.max_position_embeddings
+    prompts = render(rows, tokenizer, positions)
+    wave = Wave(
+        prompts=tuple(prompts),
+        prompt_ids=tuple(range(len(rows))),
+        samples=settings.samples,
+        seed=settings.seed,
+        rollout=0,
+        max_tokens=min(settings.max_tokens, positions - max(map(len, prompts))),
+        stop_ids=stop_ids,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+    samples = sample_benchmark(params, sampler, tokenizer, rows, wave, pool, should_stop, on_progress)
+    for sample in samples:
+        if sample.record.verdict is Verdict.NONE:
+            row = rows[sample.problem]
+            raise ValueError(f"row {row.index}: its grader {row.grader!r} knows no right answer, so it is no benchmark row")
+    figures = summarise(samples, rows) | {
+        "temperature": wave.temperature,
+        "top_p": wave.top_p,
+        "max_tokens": wave.max_tokens,
+        "seed": wave.seed,
+        "templates": sorted({row.template for row in rows}),
+        "graders": sorted({row.grader for row in rows}),
+    }
+    return figures, [_listed(sample, rows[sample.problem]) for sample in samples]
