@@ -142,7 +142,8 @@ def _updates(reader: _Reader, folder: str) -> dict[str, list]:
     return columns(rows) or {"step": []}
 
 
-def _evaluations(reader: _Reader, folder: str) -> tuple[Evaluation, ...]:
+def _evaluations(reader: _Reader, folder: str, steps: int) -> tuple[Evaluation, ...]:
+    """``steps``: updates done, the step of what is called ``-after``; ``-before`` is step 0, others end in their step."""
     found = []
     for name in files.names(folder):
         if not files.exists(f"{folder}/{name}/{RECORD}"):
@@ -150,7 +151,7 @@ def _evaluations(reader: _Reader, folder: str) -> tuple[Evaluation, ...]:
         figures = reader.json(f"{folder}/{name}/figures.json", dict)
         if figures is not None:
             benchmark = str(figures.get("benchmark", name.rpartition("-")[0]))
-            step = figures.get("step", _number(name))
+            step = {"before": 0, "after": steps}.get(name.rpartition("-")[2], figures.get("step", _number(name)))
             found.append(Evaluation(benchmark, int(step), figures, f"{folder}/{name}/samples.jsonl"))
     return tuple(sorted(found, key=lambda e: (e.step, e.benchmark)))
 
@@ -159,13 +160,14 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
     folder = f"{workdir}/stages/{name}"
     timings = [reader.json(f"{workdir}/timing/{name}/{file}", dict) for file in files.names(f"{workdir}/timing/{name}")]
     planned = settings.get("steps")
+    updates = _updates(reader, f"{folder}/updates")
     return Stage(
         name=name,
         kind=str(settings.get("kind", "")),
         complete=files.exists(f"{folder}/{RECORD}"),
         planned=planned if isinstance(planned, int) else None,
-        updates=_updates(reader, f"{folder}/updates"),
-        evaluations=_evaluations(reader, f"{folder}/evaluations"),
+        updates=updates,
+        evaluations=_evaluations(reader, f"{folder}/evaluations", len(updates["step"])),
         timing=tuple(timing for timing in timings if timing is not None),
         waves=tuple(
             f"{folder}/waves/{w}" for w in files.names(f"{folder}/waves") if files.exists(f"{folder}/waves/{w}/{RECORD}")
@@ -229,7 +231,7 @@ def _results(stages: Iterable[Stage]) -> Iterable[dict[str, Any]]:
                 "kind": stage.kind,
                 "before": {name: evaluations[0].figures for name, evaluations in grouped.items()},
                 "after": {name: evaluations[-1].figures for name, evaluations in grouped.items() if len(evaluations) > 1},
-                "steps": max(stage.updates["step"], default=0),
+                "steps": len(stage.updates["step"]),
                 "seconds": None,
             }
 

@@ -88,7 +88,7 @@ def _status(run: Run) -> dict[str, str]:
 
 
 def _progress(stage: Stage, seconds: Any) -> str:
-    steps = max(stage.updates["step"], default=0)
+    steps = len(stage.updates["step"])
     total = f" of {stage.planned:,}" if stage.planned else ""
     words = [f"{steps:,}{total} optimizer steps", "complete" if stage.complete else "not finished"]
     if isinstance(seconds, (int, float)):

@@ -58,6 +58,14 @@ def _shown(sample: Mapping[str, Any], title: str) -> dict[str, Any]:
     }
 
 
+def _prompt(sample: Mapping[str, Any]) -> str:
+    """The prompt's text; or the problem, of the sample or of its row, under the names that data sets use."""
+    row = sample.get("row")
+    names = ("prompt", "problem", "question", "Question")
+    places = (sample, row if isinstance(row, dict) else {})
+    return _cut(str(next((place[name] for place in places for name in names if place.get(name)), "")))
+
+
 def _key(sample: Mapping[str, Any]) -> Any:
     return str(sample.get("prompt_id"))
 
@@ -84,7 +92,7 @@ def before_and_after(stage: Stage, count: int = 4) -> list[dict[str, Any]]:
             return [
                 {
                     "heading": "The same problem before and after",
-                    "prompt": _cut(str(shown[0][key].get("prompt", ""))),
+                    "prompt": _prompt(shown[0][key]),
                     "samples": [_shown(samples[key], title) for samples, title in zip(shown, titles)],
                 }
                 for key in both
@@ -109,7 +117,7 @@ def from_training(stage: Stage, width: int = 4) -> list[dict[str, Any]]:
         groups.append(
             {
                 "heading": f"Rollout {rollout}",
-                "prompt": _cut(str(group[0].get("prompt", ""))),
+                "prompt": _prompt(group[0]),
                 "samples": [_shown(s, f"sample {s.get('sample', i)}") for i, s in enumerate(group[:width])],
             }
         )

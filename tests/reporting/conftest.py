@@ -24,7 +24,7 @@ def write_update(stage, step, total, rng):
     done = step / total
     metrics = {
         "step": step,
-        "rollout": step - 1,
+        "rollout": step,
         "loss": rng.gauss(0, 0.01),
         "reward_mean": 0.3 + 1.5 * done + rng.gauss(0, 0.05),
         "reward_accuracy": 0.14 + 0.77 * done + rng.gauss(0, 0.03),
@@ -64,8 +64,7 @@ def write_samples(path, prompts, samples, done, rng, completion=None):
                 {
                     "prompt_id": prompt_id,
                     "sample": sample,
-                    "row": {"problem": "3,7,8:21"},
-                    "prompt": f"Problem {prompt_id}: reach 21 with 3, 7, 8.",
+                    "row": {"problem": f"Problem {prompt_id}: reach 21 with 3, 7, 8."},
                     "completion": text,
                     "tokens": len(text.split()),
                     "finish_reason": "stop" if right else "length",
@@ -77,12 +76,12 @@ def write_samples(path, prompts, samples, done, rng, completion=None):
     write(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def write_evaluation(stage, benchmark, step, done, rng, completion=None):
+def write_evaluation(stage, benchmark, step, when, done, rng, completion=None):
     share = 0.14 + 0.77 * done
-    folder = f"{stage}/evaluations/{benchmark}-{step:06d}"
+    folder = f"{stage}/evaluations/{benchmark}-{when or f'{step:06d}'}"
     figures = {
         "benchmark": benchmark,
-        "step": step,
+        **({"when": when} if when else {"step": step}),
         "problems": 512,
         "samples": 4,
         "pass@1": share,
@@ -116,10 +115,11 @@ def make_run(tmp_path):
         results = []
         for name in stages:
             stage = f"{workdir}/stages/{name}"
-            for step in range(1, steps + 1):
+            for step in range(steps):
                 write_update(stage, step, planned, rng)
             marks = sorted({round(i * steps / max(1, evaluations - 1)) for i in range(evaluations)})
-            figures = [write_evaluation(stage, "held_out", at, at / planned, rng, completion) for at in marks]
+            names = {0: "before", steps: "after"} if complete else {0: "before"}
+            figures = [write_evaluation(stage, "held_out", at, names.get(at), at / planned, rng, completion) for at in marks]
             for rollout in sorted({0, steps // 2, max(0, steps - 1)} if steps else ()):
                 folder = f"{stage}/waves/{rollout:05d}-00"
                 write_samples(f"{folder}/rollouts.jsonl", 3, 8, rollout / planned, rng, completion)
@@ -127,7 +127,7 @@ def make_run(tmp_path):
             for rollout in range(min(steps, 2000)):
                 timing = {
                     "rollout": rollout,
-                    "steps": [rollout + 1],
+                    "steps": [rollout],
                     "sample_s": 0.7 + 0.1 * rng.random(),
                     "reward_s": 0.05,
                     "score_s": 0.1,

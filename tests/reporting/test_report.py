@@ -107,7 +107,7 @@ def test_text_of_a_model_is_text(make_run):
 
 def test_hostile_names_are_text_too(make_run, tmp_path):
     workdir = make_run(4)
-    figures = f"{workdir}/stages/r1_zero/evaluations/held_out-000000/figures.json"
+    figures = f"{workdir}/stages/r1_zero/evaluations/held_out-before/figures.json"
     value = json.load(open(figures)) | {"benchmark": "</script><b>x"}
     json.dump(value, open(figures, "w"))
     json.dump(
@@ -122,9 +122,9 @@ def test_hostile_names_are_text_too(make_run, tmp_path):
 def test_a_run_that_is_going_on(make_run):
     workdir = make_run(37, evaluations=4, complete=False)
     # a wave, an update and an evaluation without a record did not happen
-    for name in ("updates/000038", "waves/00037-00", "evaluations/held_out-000038"):
+    for name in ("updates/000037", "waves/00037-00", "evaluations/held_out-000038"):
         os.makedirs(f"{workdir}/stages/r1_zero/{name}")
-    json.dump({"step": 38, "loss": 1e9}, open(f"{workdir}/stages/r1_zero/updates/000038/metrics.json", "w"))
+    json.dump({"step": 37, "loss": 1e9}, open(f"{workdir}/stages/r1_zero/updates/000037/metrics.json", "w"))
     page = Page(write_report(workdir))
     assert "0 of 1 stages complete" in page.text and "37 of 100 optimizer steps, not finished" in page.text
     assert max(collect(workdir).stages[0].updates["loss"]) < 1
@@ -155,7 +155,7 @@ def test_a_damaged_file_costs_itself_only(make_run):
     os.remove(f"{workdir}/stages/r1_zero/updates/000004/metrics.json")
     page = Page(write_report(workdir))
     assert "2 files of this run could not be read" in page.text and "updates/000003/metrics.json" in page.text
-    assert collect(workdir).stages[0].updates["step"] == [1, 2, 5]
+    assert collect(workdir).stages[0].updates["step"] == [0, 1, 2]
 
 
 def test_values_that_are_no_numbers_are_gaps(make_run):
@@ -165,14 +165,14 @@ def test_values_that_are_no_numbers_are_gaps(make_run):
         file.write('{"step": 2, "kl_ref": NaN, "entropy": Infinity, "loss": null}')
     page = Page(write_report(workdir))  # JSON with NaN in it would not be read by a browser
     kl = next(t for figure in page.figures for t in figure["data"] if t.get("name") == "KL")
-    assert kl["y"][1] is None and kl["y"][0] == 0.002
+    assert kl["y"][2] is None and kl["y"][1] == 0.002
 
 
 def test_metrics_jsonl_holds_every_update_of_every_stage(make_run):
     workdir = make_run(7, stages=("zero", "reasoning"))
     write_report(workdir)
     rows = [json.loads(line) for line in open(f"{workdir}/metrics.jsonl")]
-    assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("zero", "reasoning") for i in range(1, 8)]
+    assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("zero", "reasoning") for i in range(7)]
     assert rows[0]["lr"] == 5e-4
 
 
