@@ -1,0 +1,22 @@
+"""Training: the state, the optimizer, and the compiled steps that GRPO, SFT and reward models share."""
+
+from r1jax.training.optimizer import Optimizer, learning_rate, make_optimizer
+from r1jax.training.state import TrainState, abstract_state, copy_params, init_state, state_shardings
+from r1jax.training.steps import ApplyStep, MicroStep, TokenLoss, ZeroGrads, grpo_token_loss, sft_token_loss
+
+__all__ = [
+    "ApplyStep",
+    "MicroStep",
+    "Optimizer",
+    "TokenLoss",
+    "TrainState",
+    "ZeroGrads",
+    "abstract_state",
+    "copy_params",
+    "grpo_token_loss",
+    "init_state",
+    "learning_rate",
+    "make_optimizer",
+    "sft_token_loss",
+    "state_shardings",
+]

@@ -1,0 +1,166 @@
+"""The compiled steps: micro-steps add unnormalised gradients, an apply-step clips their whole and updates.
+
+An update is ``grads = zero_grads(); grads, metrics = micro_step(params, grads, batch)`` for each micro-batch, then
+``state, figures = apply_step(state, grads)``. The token weights of the batch already say how much each token counts in the
+whole update, so nothing here divides by a count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from r1jax.losses import PolicyLoss, grpo_loss, sft_loss
+from r1jax.models import ModelConfig, abstract_params, param_shardings
+from r1jax.models.logprobs import token_logprobs
+from r1jax.sharding import Layout
+from r1jax.training.optimizer import Optimizer
+from r1jax.training.state import TrainState, state_shardings
+
+Metrics = dict[str, jax.Array]
+# (logprobs [B, T], entropy [B, T], batch) -> (loss, metrics). The loss is a sum over tokens, weighted by the batch's
+# token_weight; the metrics combine as losses.merge_metrics says.
+TokenLoss = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Metrics]]
+
+
+def grpo_token_loss(loss: PolicyLoss, *, on_policy: bool = False) -> TokenLoss:
+    """GRPO on a batch.
+
+    Args:
+      on_policy: one update follows each rollout: the policy that sampled is the one being trained, so no scoring pass is
+        needed and ``batch.old_logprobs`` is not read.
+    """
+
+    def token_loss(logprobs: jax.Array, entropy: jax.Array, batch: Any) -> tuple[jax.Array, Metrics]:
+        return grpo_loss(
+            logprobs,
+            None if on_policy else batch.old_logprobs,
+            batch.advantages,
+            batch.token_weight,
+            ref_logprobs=batch.ref_logprobs if loss.needs_reference else None,
+            sampler_logprobs=batch.sampler_logprobs,
+            sequence_index=batch.sequence_index,
+            entropy=entropy,
+            config=loss,
+        )
+
+    return token_loss
+
+
+def sft_token_loss(logprobs: jax.Array, entropy: jax.Array, batch: Any) -> tuple[jax.Array, Metrics]:
+    """Cross-entropy on a batch."""
+    return sft_loss(logprobs, batch.token_weight, entropy=entropy)
+
+
+class ZeroGrads:
+    """``zero_grads() -> grads``: an accumulator in float32 at least, laid out like the parameters."""
+
+    def __init__(self, config: ModelConfig, layout: Layout, *, dtype: Any = jnp.float32):
+        shapes = abstract_params(config, jnp.promote_types(dtype, jnp.float32))
+        self.jitted = jax.jit(
+            lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes),
+            out_shardings=param_shardings(config, layout),
+        )
+
+    def __call__(self) -> Any:
+        return self.jitted()
+
+
+class MicroStep:
+    """``micro_step(params, grads, batch) -> (grads, metrics)``: adds one micro-batch's gradients.
+
+    ``grads`` is donated. ``batch`` is a ``data.Batch`` of one shape, its rows divided over the batch shards
+    (``layout.put(batch, ("batch", "sequence"))``); host arrays are moved there. ``metrics`` are scalars on the device.
+
+    Args:
+      config: of the model.
+      layout: the training layout.
+      token_loss: see ``TokenLoss``.
+      temperature: what was sampled with, and is scored with.
+      compute_dtype: see ``models.precision``; the master weights are cast once, inside.
+      remat: a name of ``models.REMAT_POLICIES``.
+
+    Attributes:
+      jitted: the compiled function; call it inside ``layout.use()``.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        layout: Layout,
+        token_loss: TokenLoss,
+        *,
+        temperature: float = 1.0,
+        compute_dtype: Any = jnp.float32,
+        remat: str = "nothing",
+    ):
+        self.layout = layout
+        shardings = param_shardings(config, layout)
+
+        def loss(params: Any, batch: Any) -> tuple[jax.Array, Metrics]:
+            logprobs, entropy, _ = token_logprobs(config, params, batch, temperature, compute_dtype, remat)
+            return token_loss(logprobs, entropy, batch)
+
+        def micro_step(params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
+            new, metrics = jax.grad(loss, has_aux=True)(params, batch)
+            return jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, new), metrics
+
+        self.jitted = jax.jit(
+            micro_step,
+            in_shardings=(shardings, shardings, layout.sharding(("batch", "sequence"))),
+            out_shardings=(shardings, layout.replicated),
+            donate_argnums=1,
+        )
+
+    def __call__(self, params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
+        with self.layout.use():
+            return self.jitted(params, grads, batch)
+
+
+class ApplyStep:
+    """``apply_step(state, grads) -> (state, metrics)``: clips by the norm of the whole gradient, and updates.
+
+    The state is donated and ``grads`` is consumed. Metrics, scalars on the device: ``grad_norm`` (before the clip),
+    ``lr``, and ``skipped``: 1 where the gradient was not finite, so that parameters and moments stayed as they were.
+
+    Attributes:
+      jitted: the compiled function ``(params, opt_state, step, grads)``; call it inside ``layout.use()``.
+    """
+
+    def __init__(self, config: ModelConfig, optimizer: Optimizer, layout: Layout):
+        self.layout = layout
+        shardings = state_shardings(config, optimizer, layout)
+        kept = (shardings.params, shardings.opt_state, layout.replicated)
+
+        def apply_step(params: Any, opt_state: Any, step: jax.Array, grads: Any) -> tuple[Any, Any, jax.Array, Metrics]:
+            norm = optax.global_norm(grads)
+            finite = jnp.isfinite(norm)
+            if optimizer.clip_norm:
+                scale = jnp.minimum(1.0, optimizer.clip_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
+                grads = jax.tree.map(lambda g: g * scale, grads)
+            updates, new_opt_state = optimizer.transform.update(grads, opt_state, params)
+            rate = optimizer.learning_rate(step)
+            new_params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), params, updates)
+            params, opt_state = jax.tree.map(
+                lambda new, old: jnp.where(finite, new, old), (new_params, new_opt_state), (params, opt_state)
+            )
+            metrics = {"grad_norm": norm, "lr": rate, "skipped": 1.0 - finite}
+            return params, opt_state, step + 1, metrics
+
+        self.jitted = jax.jit(
+            apply_step,
+            in_shardings=(*kept, shardings.params),
+            out_shardings=(*kept, layout.replicated),
+            donate_argnums=(0, 1, 2),
+        )
+
+    def __call__(self, state: TrainState, grads: Any) -> tuple[TrainState, Metrics]:
+        with self.layout.use():
+            params, opt_state, step, metrics = self.jitted(state.params, state.opt_state, state.step, grads)
+        # Four trees go in and three come out, so grads can't be donated; they are freed here instead.
+        jax.tree.map(lambda x: x.delete(), grads)
+        return TrainState(params, opt_state, step, state.reference), metrics
