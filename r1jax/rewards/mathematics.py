@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Hashable
+from fractions import Fraction
 from typing import NamedTuple
 
 from r1jax.rewards.answer import extract_answer, guess, last_boxed
 from r1jax.rewards.expressions.equality import equal, key
 from r1jax.rewards.expressions.parser import Node, parse
-from r1jax.rewards.expressions.tokens import MAX_CHARACTERS, Unreadable, plain_unicode
+from r1jax.rewards.expressions.tokens import MAX_CHARACTERS, MAX_DIGITS, Unreadable, plain_unicode
 from r1jax.rewards.expressions.values import TooLarge, Undefined
 from r1jax.rewards.record import Verdict
 
@@ -24,7 +25,8 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|math
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])|[$~\s]+")
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\\{}^_=+*/<>|]+", re.DOTALL)
 _CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|([A-Z])")
-_LEADING_CHOICE = re.compile(r"(?:(?:option|choice)\s{0,3})?\(?([a-z])(?:[).:](?!\w)|\s?\Z)")
+_LEADING_CHOICE = re.compile(r"(?:option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))")
+_OPTION = re.compile(r"\(([A-Z])\)\s|([A-Z])[).:]\s")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
 _OUTER = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
 _NUMBER_WORDS = {
@@ -37,10 +39,11 @@ _NUMBER_WORDS = {
 
 
 class _Reading(NamedTuple):
-    """An answer as read: ``node``, or None where the grammar knows no such thing; ``plain``, its text in normal form."""
+    """An answer as read: ``node``, or None where the grammar knows no such thing; ``plain``, its ``text`` in normal form."""
 
     node: Node | None
     plain: str
+    text: str
 
     @property
     def is_words(self) -> bool:
@@ -82,13 +85,13 @@ def _read(text: str, commas_group: bool = True) -> _Reading:
     plain = _plain(text)
     word = _NUMBER_WORDS.get(plain)
     if word is not None:
-        return _Reading(parse(str(word)), plain)
+        return _Reading(parse(str(word)), plain, text)
     if choice := _CHOICE.fullmatch(_TEXT_COMMAND.sub(r"\1", text).strip(" .,")):
-        return _Reading(Node("choice", value=(choice[1] or choice[2]).upper()), plain)
+        return _Reading(Node("choice", value=(choice[1] or choice[2]).upper()), plain, text)
     try:
-        return _Reading(parse(text, commas_group), plain)
+        return _Reading(parse(text, commas_group), plain, text)
     except Unreadable:
-        return _Reading(None, plain)
+        return _Reading(None, plain, text)
 
 
 def _same(gold: _Reading, answer: _Reading) -> bool:
@@ -97,8 +100,8 @@ def _same(gold: _Reading, answer: _Reading) -> bool:
     if gold.node is not None and gold.node.kind == "choice":
         if answer.node is not None and answer.node.kind == "choice":
             return gold.node == answer.node
-        leading = _LEADING_CHOICE.match(answer.plain.casefold())
-        return leading is not None and leading[1].upper() == gold.node.value
+        leading = _LEADING_CHOICE.match(_TEXT_COMMAND.sub(r"\1", answer.text).casefold())
+        return leading is not None and (leading[1] or leading[2]).upper() == gold.node.value
     if gold.node is None or answer.node is None or answer.node.kind == "choice":
         return False
     return equal(gold.node, answer.node)
@@ -197,9 +200,15 @@ def answer_key(text: str) -> Hashable:
 
 @functools.lru_cache(4_096)
 def _answer_key(answer: str) -> Hashable:
+    number = plain_number(answer)
+    if number and len(answer) <= MAX_DIGITS:
+        value = Fraction(f"{number[0]}{number[1] or 0}.{number[2]}")
+        return ("number", value.numerator, value.denominator)
     try:
         reading = _read(answer)
-        if reading.node is None and not reading.is_words and (likeliest := guess(answer)):
+        if reading.node is None and (choice := _OPTION.match(reading.text)):
+            return ("choice", choice[1] or choice[2])
+        if reading.node is None and len(answer.split()) > 3 and (likeliest := guess(answer)):  # a sentence
             reading = _read(likeliest)
         if reading.node is None:
             return ("text", reading.plain)

@@ -186,9 +186,9 @@ class RewardPool:
             self._outstanding += 1
             self._queue.append(job)
             if self._thread is None:
-                self._wake_in, self._wake_out = os.pipe()
-                os.set_blocking(self._wake_in, False)
-                os.set_blocking(self._wake_out, False)
+                self._wake_read, self._wake_write = os.pipe()
+                os.set_blocking(self._wake_write, False)
+                os.set_blocking(self._wake_read, False)
                 self._thread = threading.Thread(target=self._run, name="reward pool", daemon=True)
                 self._thread.start()
         self._wake()
@@ -223,8 +223,8 @@ class RewardPool:
         if thread is not None:
             self._wake()
             thread.join()
-            os.close(self._wake_in)
-            os.close(self._wake_out)
+            os.close(self._wake_write)
+            os.close(self._wake_read)
 
     def __enter__(self) -> RewardPool:
         return self
@@ -240,18 +240,18 @@ class RewardPool:
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it is awake
-            os.write(self._wake_in, b".")
+            os.write(self._wake_write, b".")
 
     # ------------------------------------------------------------------------------------------ the thread's side
     def _run(self) -> None:
         try:
             with selectors.DefaultSelector() as self._selector:
-                self._selector.register(self._wake_out, selectors.EVENT_READ)
+                self._selector.register(self._wake_read, selectors.EVENT_READ)
                 while not self._closing and self._failure is None:
                     self._hand_out()
                     for event, _ in self._selector.select(self._patience()):
                         if event.data is None:
-                            os.read(self._wake_out, 1 << 12)
+                            os.read(self._wake_read, 1 << 12)
                         elif event.fd == event.data.output and event.data in self._children:
                             self._collect(event.data)
                     self._end_overdue()
@@ -337,19 +337,27 @@ class RewardPool:
     def _accept(self, child: _Child, line: bytes) -> bool:
         """Takes in one line of a worker; whether the worker may go on."""
         now = time.monotonic()
-        message = json.loads(line)
-        if isinstance(message, dict):
+        try:
+            message = json.loads(line)
+            if isinstance(message, dict):
+                number, record = None, None
+            else:
+                number, record = message[0], RewardRecord.from_json(message[1])
+        except (ValueError, TypeError, LookupError):
+            number, record, message = -1, None, None
+        if number is None:
             if "error" in message:
                 self._fail(message["error"])
                 return False
             child.ready, self._failed_starts = True, 0
+        elif not child.jobs or number != child.jobs[0].number:  # not what was asked: it can't be trusted any more
+            self._replace(child, None)
+            return False
         else:
             job = child.jobs.popleft()
-            if message[0] != job.number:
-                raise AssertionError(f"a worker graded request {message[0]}, not {job.number}")
             self._cost += 0.05 * (now - child.since - self._cost)
             child.alone = False
-            self._finish(job, RewardRecord.from_json(message[1]))
+            self._finish(job, record)
         child.since = now
         return True
 

@@ -172,13 +172,9 @@ class _Parser:
                 self.advance()
                 factors.append(Node("pow", (self.unary(), MINUS_ONE)))
             elif self.token.kind == "number":
-                factors[-1] = self.mixed_number(factors[-1])
+                raise Unreadable("two numbers side by side")
             elif self.starts_factor():
-                factor = self.power()
-                if _is_whole(factors[-1]) and factor.kind == "div" and all(map(_is_whole, factor.args)):
-                    factors[-1] = _mixed(factors[-1], factor)  # 2\frac{1}{2} is two and a half
-                else:
-                    factors.append(factor)
+                factors.append(self.mixed_number())
             else:
                 return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
 
@@ -190,20 +186,21 @@ class _Parser:
             return following.kind in ("symbol", "command", "number") or following.value in ("(", "{", "^")
         return self.token.kind in ("symbol", "function", "command") and (self.token.kind, self.token.value) != ("command", "end")
 
-    def mixed_number(self, whole: Node) -> Node:
-        """``1 1/2``; any other number right after a factor is not mathematics."""
-        after = self.tokens[self.place : self.place + 3]
-        if (
-            _is_whole(whole)
-            and len(after) == 3
-            and after[0].spaced
-            and after[1].value == "/"
-            and after[2].kind == "number"
-            and after[2].value != 0
-        ):
+    def mixed_number(self) -> Node:
+        r"""A factor; ``1 1/2`` and ``1\frac{1}{2}`` are one and a half, not products."""
+        node = self.power()
+        if not _is_whole(node):
+            return node
+        if self.token[:2] == ("command", "frac"):
+            part = self.power()
+            if part.kind == "div" and all(map(_is_whole, part.args)):
+                return _mixed(node, *part.args)
+            return Node("mul", (node, part))
+        first, slash, second = (*self.tokens[self.place : self.place + 3], *(self.tokens[-1],) * 3)[:3]
+        if first.kind == second.kind == "number" and first.spaced and slash.value == "/":
             self.place += 3
-            return _mixed(whole, Node("div", (Node("number", value=after[0].value), Node("number", value=after[2].value))))
-        raise Unreadable("two numbers side by side")
+            return _mixed(node, Node("number", value=first.value), Node("number", value=second.value))
+        return node
 
     def unary(self) -> Node:
         sign = 1
@@ -212,7 +209,7 @@ class _Parser:
             value = self.advance().value
             sign = -sign if value == "-" else sign
             pm = {"±": 1, "∓": -1}.get(value, pm)
-        node = self.power()
+        node = self.mixed_number()
         if pm:
             return Node("pm", (Node("number", value=Fraction(0)), node), pm)
         return negate(node) if sign < 0 else node
@@ -415,11 +412,10 @@ def _is_whole(node: Node) -> bool:
     return node.kind == "number" and node.value.denominator == 1 and node.value >= 0
 
 
-def _mixed(whole: Node, part: Node) -> Node:
-    top, bottom = (argument.value for argument in part.args)
-    if bottom == 0:
+def _mixed(whole: Node, top: Node, bottom: Node) -> Node:
+    if bottom.value == 0:
         raise Unreadable("a fraction over nothing")
-    return Node("number", value=whole.value + top / bottom)
+    return Node("number", value=whole.value + top.value / bottom.value)
 
 
 def parse(text: str, commas_group: bool = True) -> Node:

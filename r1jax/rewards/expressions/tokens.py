@@ -269,6 +269,9 @@ class _Reader:
                 self.add(*token[:3])
         elif content in FUNCTIONS:
             self.add("function", content)
+        elif re.match(r"-?[0-9]", content):  # \text{18 dollars}
+            for token in _Reader(content, self.commas_group).read()[:-1]:
+                self.add(*token[:3])
         elif content:
             self.add("text", content)
 
