@@ -215,25 +215,31 @@ def collect(workdir: str | os.PathLike) -> Run:
         name=str(recipe.get("name") or os.path.basename(os.path.abspath(workdir))),
         recipe=recipe,
         stages=stages,
-        results=tuple(r for r in results if isinstance(r, dict)) or tuple(_results(stages)),
+        results=tuple(_results(stages, [r for r in results if isinstance(r, dict)])),
         notes=tuple(n for n in notes if isinstance(n, dict)),
         unreadable=tuple(reader.unreadable),
     )
 
 
-def _results(stages: Iterable[Stage]) -> Iterable[dict[str, Any]]:
-    """What ``results.json`` would say, from the evaluations so far: the first of each benchmark, and the last."""
+def _results(stages: Iterable[Stage], written: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    """``results.json`` (``written``), with the last evaluation so far for what it does not know yet."""
+    known = {result.get("name"): result for result in written}
     for stage in stages:
         grouped = stage.benchmarks()
-        if grouped:
-            yield {
-                "name": stage.name,
-                "kind": stage.kind,
-                "before": {name: evaluations[0].figures for name, evaluations in grouped.items()},
-                "after": {name: evaluations[-1].figures for name, evaluations in grouped.items() if len(evaluations) > 1},
-                "steps": len(stage.updates["step"]),
-                "seconds": None,
-            }
+        result = known.pop(stage.name, {})
+        if not grouped and not result:
+            continue
+        first = {name: evaluations[0].figures for name, evaluations in grouped.items()}
+        last = {name: evaluations[-1].figures for name, evaluations in grouped.items() if len(evaluations) > 1}
+        yield {
+            "name": stage.name,
+            "kind": result.get("kind", stage.kind),
+            "before": result.get("before") or first,
+            "after": result.get("after") or last,
+            "steps": result.get("steps", len(stage.updates["step"])),
+            "seconds": result.get("seconds"),
+        }
+    yield from known.values()
 
 
 def write_metrics(run: Run) -> str:

@@ -25,9 +25,9 @@ def number(value: Any) -> str:
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return plain(value)
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
-    return f"{value:.3g}" if value == 0 or abs(value) < 0.001 else f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, int) or 999.5 <= abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ LEAST_TO_SMOOTH = 60  # a shorter curve is drawn as it is
 
 PHASES = {
     "sample_s": "sampling",
-    "reward_s": "waiting for rewards",
+    "reward_s": "rewards",
     "score_s": "scoring",
     "update_s": "updating",
     "checkpoint_s": "checkpoint",
@@ -264,7 +264,7 @@ _TRAINING = (
         "Absolute difference of a token's log-probability as sampled and as scored.",
         {"sampler_trainer_mean": "mean", "sampler_trainer_max": "largest"},
         "nats",
-        {"type": "log", "tickformat": ".0e", "nticks": 5},
+        {"type": "log", "tickformat": ".0e", "dtick": 1},
     ),
     ("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}, "", {"rangemode": "tozero"}),
     ("loss", "Loss", "", {"loss": "loss"}, "", {}),
@@ -280,14 +280,23 @@ _SHOWN = {
     "wait_after_hit",
     "accuracy",
     "truncated",
+    "misses",
+    "hits",
 }
 _SHOWN |= {"ungraded", "zero_advantage_groups", *(name for entry in _TRAINING for name in entry[3])}
+
+
+def _decades(traces: Iterable[Figure]) -> list[int]:
+    """The range of a logarithmic axis in whole decades, so that it always has labels."""
+    exponents = [math.log10(value) for trace in traces for value in trace["y"] if value and value > 0] or [0]
+    return [math.floor(min(exponents)), math.floor(max(exponents)) + 1]
 
 
 def training(stage: Stage) -> Iterable[Figure]:
     for key, title, caption, names, y, axis in _TRAINING:
         if traces := _curves(stage.updates, names):
-            yield _figure(key, title, caption, traces, y=y, yaxis=axis)
+            decades = {"range": _decades(traces)} if axis.get("type") == "log" else {}
+            yield _figure(key, title, caption, traces, y=y, yaxis=axis | decades)
     for name in stage.updates:
         if name not in _SHOWN and not name.startswith("reward_") and (traces := _curves(stage.updates, {name: name})):
             yield _figure(f"other-{name}", name.replace("_", " ").capitalize(), "", traces)

@@ -87,15 +87,15 @@ def before_and_after(stage: Stage, count: int = 4) -> list[dict[str, Any]]:
                     break
             shown.append(first)
         both = [key for key in shown[0] if key in shown[1]][:count]
-        titles = [f"{benchmark}, step {e.step}" for e in (evaluations[0], evaluations[-1])]
+        titles = [f"step {e.step:,}" for e in (evaluations[0], evaluations[-1])]
         if both:
             return [
                 {
-                    "heading": "The same problem before and after",
+                    "heading": f"{benchmark}, problem {number}: before and after",
                     "prompt": _prompt(shown[0][key]),
                     "samples": [_shown(samples[key], title) for samples, title in zip(shown, titles)],
                 }
-                for key in both
+                for number, key in enumerate(both, 1)
             ]
     return []
 

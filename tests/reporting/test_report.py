@@ -70,7 +70,7 @@ def test_a_whole_run(make_run):
         "Time by phase",
         "Programs compiled",
         "My own metric",
-        "The same problem before and after",
+        "held_out, problem 1: before and after",
         "Rollout 50",
     ):
         assert title in page.text, title
@@ -212,6 +212,7 @@ def test_the_figures_are_valid_to_plotly(make_run):
         go.Figure(json.loads(text))  # raises on an unknown key or a value out of its range
 
 
+@pytest.mark.slow
 def test_ten_thousand_steps_and_no_jax(make_run):
     workdir = make_run(10_000, planned=10_000, evaluations=101)
     code = "import sys, r1jax.reporting as r; r.write_report(sys.argv[1]); assert 'jax' not in sys.modules and 'r1jax.config' not in sys.modules"
@@ -220,3 +221,12 @@ def test_ten_thousand_steps_and_no_jax(make_run):
     size = os.path.getsize(f"{workdir}/report.html")
     print(f"\nreport of 10,000 steps: {time.perf_counter() - start:.2f} s, {size / 1e6:.2f} MB")
     assert size < 10e6
+
+
+def test_what_results_json_does_not_know_yet_comes_from_the_evaluations(make_run):
+    workdir = make_run(40, evaluations=5, complete=False)
+    known = [{"name": "r1_zero", "kind": "grpo", "before": {"held_out": {"pass@1": 0.125}}, "after": {}, "seconds": 7.0}]
+    json.dump(known, open(f"{workdir}/results.json", "w"))
+    (result,) = collect(workdir).results
+    assert result["before"]["held_out"]["pass@1"] == 0.125 and result["seconds"] == 7.0
+    assert result["after"]["held_out"]["pass@1"] == pytest.approx(0.14 + 0.77 * 0.4)
