@@ -141,11 +141,12 @@ class GRPOSettings:
 
     ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``.
     ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
-    ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest sequence, rounded up).
-    ``rows_per_microbatch``: packed rows per micro-step. ``dynamic_sampling``: most waves sampled again for groups that
-    are all right or all wrong (0: off). ``reference_every`` 0: never refreshed. ``checkpoint_every``,
-    ``evaluate_every``: in optimizer steps; 0: at the end only. ``compute_dtype``: empty means bfloat16 on accelerators,
-    float32 on CPU.
+    ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest sequence).
+    ``rows_per_microbatch``: packed rows per micro-step; a multiple of the mesh's batch shards.
+    ``dynamic_sampling``: most waves sampled again for groups that are all right or all wrong (0: off).
+    ``reference_every`` 0: never refreshed. ``checkpoint_every``, ``evaluate_every``: in optimizer steps; 0: at the end
+    only. ``track``: benchmarks evaluated every ``evaluate_every``. ``compute_dtype``: empty means bfloat16 on
+    accelerators, float32 on CPU. ``remat``: ``models.REMAT_POLICIES``.
     """
 
     steps: int = 10_400
@@ -163,9 +164,9 @@ class GRPOSettings:
     dynamic_sampling: int = 0
     row_tokens: int = 0
     rows_per_microbatch: int = 8
-    seed: int = 0
     checkpoint_every: int = 50
     evaluate_every: int = 0
+    track: tuple[str, ...] = ()
     compute_dtype: str = ""
     remat: str = "nothing"
     advantages: AdvantageSettings = AdvantageSettings()
@@ -390,9 +391,10 @@ def check_graph(recipe: Recipe) -> None:
                     raise RecipeError(f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}")
             elif value not in sources:
                 raise RecipeError(f"{where}.{name}: nothing named {value!r}{nearest(value, list(sources))}")
-        for name in stage.benchmarks:
-            if name not in recipe.benchmarks:
-                raise RecipeError(f"{where}.benchmarks: no benchmark {name!r}{nearest(name, list(recipe.benchmarks))}")
+        for key, names in (("benchmarks", stage.benchmarks), ("track", getattr(stage.settings, "track", ()))):
+            for name in names:
+                if name not in recipe.benchmarks:
+                    raise RecipeError(f"{where}.{key}: no benchmark {name!r}{nearest(name, list(recipe.benchmarks))}")
         seen.append(stage.name)
 
 

@@ -52,9 +52,10 @@ def write_views(workdir: epath.Path, console: Console) -> None:
     """Writes what is derived from a run's files: results.json and the report. A failure here never hides another one."""
     try:
         from r1jax.pipeline.results import write_results
-        from r1jax.reporting import write_report
+        from r1jax.reporting import results_table, write_report
 
-        write_results(workdir)
+        if any(entry["before"] or entry["after"] for entry in write_results(workdir)):
+            console.table("Results", *results_table(workdir))
         console.say(f"report: {write_report(workdir)}")
     except Exception as error:
         console.warn(f"no report ({type(error).__name__}: {error}); r1jax report {workdir} tries again")

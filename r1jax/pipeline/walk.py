@@ -12,7 +12,7 @@ from etils import epath
 
 from r1jax import config, sharding
 from r1jax.pipeline import environment, records
-from r1jax.pipeline.benchmarks import evaluate_model
+from r1jax.pipeline.benchmarks import evaluate_model, write_evaluation
 from r1jax.pipeline.compiles import compile_counter
 from r1jax.pipeline.results import evaluation_folder, stage_folder, write_results
 from r1jax.pipeline.stage import Artefacts, Context, Stage, StopRequested
@@ -119,10 +119,7 @@ def evaluate_stage(
         return
     for name, figures, samples in evaluate_model(path, todo, context):
         folder = evaluation_folder(workdir, stage.name, name, when)
-        figures = {"benchmark": name, "when": when, **figures}
-        records.write_atomic(folder / "figures.json", json.dumps(figures, indent=1, ensure_ascii=False))
-        records.write_atomic(folder / "samples.jsonl", "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples))
-        records.commit(folder, ["figures.json", "samples.jsonl"])
+        write_evaluation(folder, {"benchmark": name, "when": when, **figures}, samples)
 
 
 def run_stage(stage: config.StageSettings, made: Stage, workdir: epath.Path, context: Context, phases: Phases) -> None:

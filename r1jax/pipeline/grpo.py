@@ -1,0 +1,332 @@
+"""The stage that R1 is about: GRPO from rule rewards.
+
+A rollout is collected (sampled, graded, recorded), its advantages are computed, it is split at random into minibatches, and
+each of them is one optimizer update. Checkpoints lie between two rollouts; resuming is the last checkpoint, then the later
+updates again from the recorded waves.
+
+Departures from the paper, which leaves these open: the reference is refreshed between two rollouts, at the first one that
+begins at or after a multiple of ``reference_every``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from etils import epath
+
+from r1jax import checkpoint, config, data, sharding
+from r1jax.losses import group_advantages
+from r1jax.models.precision import compute_dtype
+from r1jax.pipeline import records
+from r1jax.pipeline.collection import Collector, Prompt, Rollout, WaveRequest
+from r1jax.pipeline.compiles import compile_counter
+from r1jax.pipeline.learning import Learner
+from r1jax.pipeline.metrics import rollout_metrics
+from r1jax.pipeline.stage import Artefacts, Context, StopRequested
+from r1jax.pipeline.tracking import Tracker
+from r1jax.rewards import RewardPool, mix
+from r1jax.rollout import Sampler, SamplingStopped
+
+KEPT_CHECKPOINTS = 2
+
+
+def check_settings(name: str, settings: config.GRPOSettings) -> None:
+    """Refuses numbers that can't be trained with, before anything is loaded.
+
+    Raises:
+      RecipeError: naming the key, its value and the remedy.
+    """
+    where = f"stages.{name}"
+    for key in ("steps", "prompts_per_rollout", "minibatches", "epochs", "max_tokens", "rows_per_microbatch"):
+        if getattr(settings, key) < 1:
+            raise config.RecipeError(f"{where}.{key} must be at least 1, not {getattr(settings, key)}")
+    if settings.samples_per_prompt < 2:
+        raise config.RecipeError(
+            f"{where}.samples_per_prompt must be at least 2, not {settings.samples_per_prompt}: "
+            "an advantage is against the rest of the group"
+        )
+    sequences = settings.prompts_per_rollout * settings.samples_per_prompt
+    if sequences % settings.minibatches:
+        raise config.RecipeError(
+            f"{where}.minibatches: {settings.prompts_per_rollout} prompts x {settings.samples_per_prompt} samples do not "
+            f"divide into {settings.minibatches} minibatches; change it or prompts_per_rollout"
+        )
+    if not settings.temperature > 0:
+        raise config.RecipeError(f"{where}.temperature must be positive in training, not {settings.temperature}")
+    if not any(settings.rewards.values()):
+        raise config.RecipeError(f"{where}.rewards must give a weight to at least one part, not {settings.rewards}")
+    if any(cap < 1 for cap in settings.max_tokens_at.values()):
+        raise config.RecipeError(f"{where}.max_tokens_at must hold positive caps, not {settings.max_tokens_at}")
+
+
+def length_cap(settings: config.GRPOSettings, step: int) -> int:
+    """The cap on completions for a rollout that begins at this step."""
+    reached = [at for at in settings.max_tokens_at if at <= step]
+    return settings.max_tokens_at[max(reached)] if reached else settings.max_tokens
+
+
+def read_prompts(
+    source: config.DataSource, tokenizer: data.Tokenizer, longest: int, warn: Callable[[str], None]
+) -> list[Prompt]:
+    """The prompt set as token ids; prompts over ``longest`` tokens are left out, and that is said.
+
+    Raises:
+      ValueError: nothing is left.
+    """
+    rows = data.load_prompts(source)
+    prompts = []
+    for row in rows:
+        text, ids = data.render_prompt(row.template, row.problem, tokenizer)
+        if 0 < len(ids) <= longest:
+            graded = {**row.row, "answer": row.answer, "grader": row.grader}
+            prompts.append(Prompt(text, np.array(ids, np.int32), graded))
+    if len(prompts) < len(rows):
+        warn(f"{len(rows) - len(prompts)} of {len(rows)} prompts of {source.path} exceed {longest} tokens and are left out")
+    if not prompts:
+        raise ValueError(f"no prompt of {source.path} fits max_prompt_tokens {longest}; raise it")
+    return prompts
+
+
+class GRPOStage:
+    """``kind: grpo``. Inputs: ``model``, ``data``, and optionally ``reference`` (default: the model)."""
+
+    settings = config.GRPOSettings
+
+    def __init__(self, name: str, settings: config.GRPOSettings):
+        check_settings(name, settings)
+        self.name, self._settings = name, settings
+
+    def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
+        """See ``pipeline.Stage``."""
+        for key in ("model", "data"):
+            if key not in inputs:
+                raise config.RecipeError(f"stages.{self.name} needs {key}: name one of the recipe's")
+        workers = self._settings.workers
+        pool = RewardPool(tuple(self._settings.rewards), workers=workers.count, timeout=workers.timeout)
+        with pool:
+            return _Run(self.name, self._settings, inputs, workdir, context, pool).to_the_end()
+
+
+class _Run:
+    """One session of a GRPO stage."""
+
+    def __init__(self, name, settings: config.GRPOSettings, inputs, workdir: epath.Path, context: Context, pool: RewardPool):
+        self.name, self.settings, self.inputs = name, settings, inputs
+        self.workdir, self.context, self.console = workdir, context, context.console
+        self.timing = workdir.parent.parent / "timing" / name
+        self.seed = zlib.crc32(f"{context.recipe.seed}/{name}".encode()) >> 1
+        layout = context.layout
+        dtype = compute_dtype(layout.platform, settings.compute_dtype)
+        model = checkpoint.load_model(inputs["model"], layout.mesh, np.float32)
+        if model.tokenizer is None:
+            raise ValueError(f"{inputs['model']} has no tokenizer; a prompt set can't be encoded")
+        self.model_config, tokenizer = model.config, model.tokenizer
+        self.stop_ids = frozenset(tokenizer.eos_ids | set(model.config.eos_token_ids))
+        self.prompts = read_prompts(inputs["data"], tokenizer, settings.max_prompt_tokens, self.console.warn)
+        self.longest_prompt = max(len(p.tokens) for p in self.prompts)
+        self.order = data.PromptOrder(len(self.prompts), self.seed)
+        self.learner = Learner(model.config, layout, settings, dtype)
+        # One bucket holds every prompt, so that no rollout compiles for its own longest one.
+        slots = dataclasses.replace(settings.sampler, prompt_bucket=max(settings.sampler.prompt_bucket, self.longest_prompt))
+        self.sampler = Sampler(model.config, sharding.layout(layout.mesh, sharding.ROLLOUT_RULES), slots, dtype)
+        self.tracker = Tracker(
+            name, workdir.parent.parent, settings.track, self.sampler, tokenizer, self.stop_ids, pool, context
+        )
+        self.collector = Collector(
+            workdir, self.prompts, self._order, self.sampler, pool, self._decoder(tokenizer), context.stop
+        )
+        self.state = self.learner.init_state(model.params, self._reference(inputs))
+        self.step = self.rollout = self.next_index = 0
+        self.refreshed = 0  # refreshes of the reference so far
+        self.warm_cap = 0  # the length cap that programs are compiled for
+
+    def _reference(self, inputs: Mapping[str, Any]) -> Any:
+        if "reference" not in inputs or not self.learner.needs_reference:
+            return None
+        return checkpoint.load_model(inputs["reference"], self.context.layout.mesh, np.float32).params
+
+    def _order(self, start: int, count: int) -> np.ndarray:
+        self.order.restore({"next_index": start})
+        return np.array(self.order.take(count))
+
+    def _decoder(self, tokenizer: data.Tokenizer) -> Callable[[np.ndarray], str]:
+        def decode(ids: np.ndarray) -> str:
+            ended = len(ids) > 0 and int(ids[-1]) in self.stop_ids
+            return tokenizer.decode(ids[:-1].tolist() if ended else ids.tolist())
+
+        return decode
+
+    # ------------------------------------------------------------------------------------------ the loop
+    def to_the_end(self) -> Artefacts:
+        """Goes on from the last checkpoint until the last step, and leaves the model."""
+        self._resume()
+        while self.step < self.settings.steps:
+            if self.context.stop():
+                self._stop()
+            cap = length_cap(self.settings, self.step)
+            with contextlib.ExitStack() as stack:
+                if cap != self.warm_cap:
+                    reason = f"{self.name}: completions of up to {cap} tokens"
+                    stack.enter_context(compile_counter().planned(reason, self.console.say))
+                    self.warm_cap = cap
+                self._rollout_and_updates(cap)
+        self.console.end_progress()
+        model = self.workdir / "model"
+        checkpoint.export_model(model, self.model_config, self.state.params, self.inputs["model"])
+        return Artefacts(model=str(model), steps=self.step)
+
+    def _rollout_and_updates(self, cap: int) -> None:
+        """One rollout, from its sampling to the checkpoint and the benchmarks that may be due after it."""
+        began, unplanned = time.monotonic(), compile_counter().unplanned
+        first_step, settings = self.step, self.settings
+        self._refresh_reference()
+        collected = self._collect(cap)
+        seconds = self._learn(collected, cap)
+        self.rollout, self.next_index = self.rollout + 1, self.next_index + collected.prompts_used
+        evaluating = time.monotonic()
+        if _passed(settings.evaluate_every, first_step, self.step):
+            self._track()  # before the checkpoint: what is stopped here is done again from an earlier one
+        saving = time.monotonic()
+        if self.step >= settings.steps or _passed(settings.checkpoint_every, first_step, self.step):
+            self._save()
+        seconds |= vars(collected.timing) | {
+            "rollout": self.rollout - 1,
+            "steps": list(range(first_step, self.step)),
+            "checkpoint_s": time.monotonic() - saving,
+            "evaluate_s": saving - evaluating,
+            "total_s": time.monotonic() - began,
+            "compiles": compile_counter().unplanned - unplanned,
+        }
+        records.write_atomic(self.timing / f"{self.rollout - 1:05d}.json", json.dumps(seconds))
+
+    def _refresh_reference(self) -> None:
+        every = self.settings.reference_every
+        if self.learner.needs_reference and every and self.step // every > self.refreshed:
+            self.state = self.learner.refresh_reference(self.state)
+            self.refreshed = self.step // every
+
+    def _collect(self, cap: int) -> Rollout:
+        settings = self.settings
+        request = WaveRequest(
+            rollout=self.rollout,
+            prompts=settings.prompts_per_rollout,
+            samples=settings.samples_per_prompt,
+            seed=self.seed,
+            max_tokens=cap,
+            stop_ids=self.stop_ids,
+            temperature=settings.temperature,
+            again=settings.dynamic_sampling,
+        )
+        sequences = settings.prompts_per_rollout * settings.samples_per_prompt
+
+        def show(done: int, tokens: int) -> None:
+            self.console.progress(self.name, self.step, settings.steps, {"sampled": f"{done}/{sequences}", "tokens": tokens})
+
+        try:
+            return self.collector.collect(self.learner.rollout_params(self.state), request, self.next_index, show)
+        except SamplingStopped:
+            self._stop()
+
+    def _learn(self, collected: Rollout, cap: int) -> dict[str, float]:
+        """Makes the updates of a rollout and records each; returns where the time went."""
+        settings = self.settings
+        rewards, graded = mix([s.record for s in collected.all_samples], settings.rewards)
+        self._watch_grading(graded)
+        figures = rollout_metrics(collected.all_samples, [p.row for p in self.prompts], rewards, graded)
+        rewards, graded = mix([s.record for s in collected.samples], settings.rewards)
+        shape = (settings.prompts_per_rollout, settings.samples_per_prompt)
+        advantages = group_advantages(rewards.reshape(shape), graded.reshape(shape), **vars(settings.advantages))
+        figures["zero_advantage_groups"] = float(np.mean(~advantages.any(1)))
+        seconds: dict[str, float] = {}
+        updates = self.learner.learn(
+            self.state,
+            [s.sequence for s in collected.samples],
+            advantages.reshape(-1),
+            graded,
+            max_tokens=cap,
+            row_tokens=settings.row_tokens or self.longest_prompt + cap,
+            rng=np.random.default_rng([self.seed, self.rollout]),
+            seconds=seconds,
+        )
+        for self.state, metrics in updates:
+            self._record({"step": self.step, "rollout": self.rollout, **figures, **metrics})
+            self.step += 1
+            shown = {"reward": figures["reward_mean"], "length": figures["response_length_mean"]}
+            self.console.progress(self.name, self.step, settings.steps, shown)
+            if self.step >= settings.steps:
+                break
+        return seconds
+
+    def _record(self, metrics: Mapping[str, float]) -> None:
+        folder = self.workdir / "updates" / f"{self.step:06d}"
+        if records.committed(folder):
+            return  # replayed from a recorded wave: it has happened already
+        wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+        if wrong:
+            raise ValueError(f"update {self.step}: {', '.join(wrong)} not finite; the last checkpoint is unharmed")
+        records.write_atomic(folder / "metrics.json", json.dumps(metrics))
+        records.commit(folder, ["metrics.json"])
+
+    def _watch_grading(self, graded: np.ndarray) -> None:
+        share, workers = float(np.mean(~graded)), self.settings.workers
+        if share > workers.stop_ungraded:
+            raise ValueError(
+                f"{share:.0%} of rollout {self.rollout} could not be graded, over workers.stop_ungraded "
+                f"{workers.stop_ungraded:.0%}; the reasons are in {self.workdir / 'waves'}"
+            )
+        if share > workers.warn_ungraded:
+            self.console.warn(f"{share:.0%} of rollout {self.rollout} could not be graded")
+
+    def _track(self) -> None:
+        try:
+            self.tracker.evaluate(self.learner.rollout_params(self.state), self.step)
+        except SamplingStopped:
+            raise StopRequested from None
+
+    # ------------------------------------------------------------------------------------------ stopping and resuming
+    def _stop(self) -> NoReturn:
+        """Saves what a later session goes on from, and ends this one. Between rollouts, or while one is sampled."""
+        self._save()
+        raise StopRequested
+
+    def _save(self) -> None:
+        """Writes a checkpoint, then lets go of all but the last ones."""
+        folder = self.workdir / "checkpoints" / f"{self.step:06d}"
+        if not records.committed(folder):
+            checkpoint.save_state(folder / "state", self.state)
+            progress = {
+                "step": self.step,
+                "rollout": self.rollout,
+                "next_index": self.next_index,
+                "refreshed": self.refreshed,
+            }
+            records.commit(folder, content=progress)
+        for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
+            (old / records.RECORD).unlink()  # first: a half-deleted checkpoint did not happen
+            old.rmtree()
+
+    def _checkpoints(self) -> list[epath.Path]:
+        return sorted((f for f in (self.workdir / "checkpoints").glob("*") if records.committed(f)), key=lambda f: f.name)
+
+    def _resume(self) -> None:
+        if not (found := self._checkpoints()):
+            return
+        progress = records.read_record(found[-1])
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
+        self.state = checkpoint.restore_state(found[-1] / "state", abstract)
+        self.step, self.rollout = progress["step"], progress["rollout"]
+        self.next_index, self.refreshed = progress["next_index"], progress["refreshed"]
+        self.console.say(f"{self.name}: goes on from step {self.step}")
+
+
+def _passed(every: int, before: int, now: int) -> bool:
+    """Whether a multiple of ``every`` lies in ``(before, now]``; never for 0."""
+    return bool(every) and now // every > before // every

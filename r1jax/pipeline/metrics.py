@@ -1,0 +1,50 @@
+"""What a rollout looked like, as numbers for the curves: the self-evolution of the paper's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from r1jax.evaluation.reflection import reflects, search_measures
+from r1jax.pipeline.ledger import GradedSample
+from r1jax.rewards.record import Verdict
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else 0.0
+
+
+def rollout_metrics(
+    samples: Sequence[GradedSample], rows: Sequence[Mapping[str, Any]], rewards: np.ndarray, graded: np.ndarray
+) -> dict[str, float]:
+    """Figures of a rollout. Ungraded samples are in the lengths, and in no reward.
+
+    Args:
+      samples: all that were sampled, those of replaced groups too.
+      rows: of the whole prompt set.
+      rewards: ``[samples]``, mixed. graded: bool ``[samples]``.
+
+    Returns:
+      Means by name: ``reward_mean``, ``reward_<part>`` of each part that was graded, ``accuracy`` (share right of what has
+      a verdict), ``ungraded``, ``response_length_mean`` and ``_max`` in tokens, ``truncated``, ``reflection`` (share of
+      completions with a reflective word), and what search problems tell besides (``evaluation.reflection``).
+    """
+    lengths = np.array([len(s.sequence.tokens) for s in samples])
+    verdicts = [s.record.verdict for s in samples if s.record.verdict in (Verdict.RIGHT, Verdict.WRONG)]
+    figures = {
+        "reward_mean": _mean(rewards[graded]),
+        "accuracy": _mean([bool(v) for v in verdicts]),
+        "ungraded": _mean(~graded),
+        "response_length_mean": _mean(lengths),
+        "response_length_max": float(lengths.max()),
+        "truncated": _mean([s.sequence.finish_reason == "length" for s in samples]),
+        "reflection": _mean([reflects(s.completion) for s in samples]),
+    }
+    for part in sorted({name for s in samples for name in s.record.parts}):
+        values = [s.record.parts[part] for s in samples if s.record.parts.get(part) is not None]
+        figures[f"reward_{part}"] = _mean(values)
+    searches = [(s.completion, rows[s.row]["target"]) for s in samples if "target" in rows[s.row]]
+    found = search_measures(searches) if searches else {}
+    return figures | {name: float(value) for name, value in found.items() if value is not None}
