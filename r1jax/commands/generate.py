@@ -52,31 +52,13 @@ def read_prompts(arguments: argparse.Namespace) -> list[str]:
     return prompts
 
 
-def tokenise(prompts: list[str], tokenizer: Any, chat: bool) -> list[list[int]]:
-    """Token ids of each prompt, with exactly one beginning-of-sequence token where the model wants one.
-
-    Raises:
-      ValueError: a prompt without a single token; no chat template.
-    """
-    ids = []
-    for prompt in prompts:
-        if chat:
-            # The template writes the special tokens, the beginning of the sequence too.
-            text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True)
-            ids.append(tokenizer.encode(text))
-        else:
-            ids.append(tokenizer.encode(prompt, add_bos=tokenizer.adds_bos))
-        if not len(ids[-1]):
-            raise ValueError(f"prompt {prompt!r} has no tokens, and this model begins without one")
-    return ids
-
-
 def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str, Any]]:
     """One object per sample, by prompt, then by sample."""
     import numpy as np
 
     from r1jax import sharding
     from r1jax.checkpoint import load_model
+    from r1jax.data import render_prompt
     from r1jax.pipeline.precision import compute_dtype
     from r1jax.rollout import Sampler, Wave
 
@@ -85,8 +67,12 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
     model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype, rules=sharding.ROLLOUT_RULES)
     if model.tokenizer is None:
         raise ValueError(f"{arguments.model} has no tokenizer; put its tokenizer.json or tokenizer.model there")
+    template = "chat" if arguments.chat else "none"
+    token_ids = [render_prompt(template, prompt, model.tokenizer)[1] for prompt in prompts]
+    if [] in token_ids:
+        raise ValueError("an empty prompt needs a tokenizer that begins every text with a token; this one does not")
     wave = Wave(
-        prompts=tuple(np.asarray(ids, np.int32) for ids in tokenise(prompts, model.tokenizer, arguments.chat)),
+        prompts=tuple(np.array(ids, np.int32) for ids in token_ids),
         prompt_ids=tuple(range(len(prompts))),
         samples=arguments.samples,
         seed=arguments.seed,
