@@ -54,9 +54,9 @@ def load_prompts(source: DataSource, root: epath.PathLike = ".") -> list[PromptR
         raise DataError(f"data set {source.path}: there is no file {path}")
     rows = []
     for number, row in _read_rows(path):
-        if source.limit and len(rows) == source.limit:
-            break
         rows.append(_prompt_row(len(rows), row, source, f"{path}:{number}"))
+        if len(rows) == source.limit:
+            break
     if not rows:
         raise DataError(f"{path} has no rows")
     return rows

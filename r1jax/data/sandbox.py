@@ -25,7 +25,7 @@ from jinja2.visitor import NodeTransformer
 # The longest context of a published model, a million tokens, is about four million characters.
 NESTED_LIMIT = 8_000_000  # characters and items in one value, shared parts counted each time
 TOTAL_LIMIT = 64_000_000  # characters, items and turns in one render, beside 128 times the size of its inputs
-SECONDS_LIMIT = 10.0
+SECONDS_LIMIT = 5.0
 SOURCE_LIMIT = 1_000_000
 WIDTH_LIMIT = 1_000_000  # numbers given to a filter or a method
 NARROW_LIMIT = 100  # ... that indents or rounds
