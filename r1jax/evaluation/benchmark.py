@@ -74,21 +74,22 @@ def vote_of(completion: str, grader: str) -> Hashable | None:
     return "".join(answer.partition("=")[0].split()) or None if answer is not None else None
 
 
-def render(rows: Sequence[PromptRow], tokenizer: Tokenizer, positions: int) -> list[np.ndarray]:
-    """Token ids of each row's prompt, int32.
+def render(rows: Sequence[PromptRow], tokenizer: Tokenizer, positions: int) -> tuple[list[str], list[np.ndarray]]:
+    """``(texts, ids)`` of the rows' prompts, as the model is given them; ids are int32.
 
     Raises:
       ValueError: a prompt without tokens, or one that leaves no position for an answer.
     """
-    prompts = []
+    texts, prompts = [], []
     for row in rows:
-        _, ids = render_prompt(row.template, row.problem, tokenizer)
+        text, ids = render_prompt(row.template, row.problem, tokenizer)
         if not ids:
             raise ValueError(f"the prompt of row {row.index} has no tokens: {row.problem!r:.80}")
         if len(ids) >= positions:
             raise ValueError(f"the prompt of row {row.index} has {len(ids)} tokens; the model has {positions} positions")
+        texts.append(text)
         prompts.append(np.asarray(ids, np.int32))
-    return prompts
+    return texts, prompts
 
 
 def sample_benchmark(
@@ -96,12 +97,16 @@ def sample_benchmark(
     sampler: Samples,
     tokenizer: Tokenizer,
     rows: Sequence[PromptRow],
+    prompts: Sequence[str],
     wave: Wave,
     pool: Pool,
     should_stop: Callable[[], bool] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Evaluated]:
-    """Samples a wave whose ``prompt_ids`` are indices into ``rows``, and has each sample graded while others are decoded."""
+    """Samples a wave whose ``prompt_ids`` are indices into ``rows``, and has each sample graded while others are decoded.
+
+    ``prompts``: the rows' prompts as text, for graders that look at them.
+    """
     texts: dict[tuple[int, int], str] = {}
 
     def submit(sequence: SampledSequence) -> None:
@@ -110,7 +115,7 @@ def sample_benchmark(
         texts[key] = tokenizer.decode(ids[:-1] if sequence.finish_reason == "stop" else ids)
         request = RewardRequest(
             row={**row.row, "answer": row.answer, "grader": row.grader},
-            prompt=row.problem,
+            prompt=prompts[sequence.prompt_id],
             completion=texts[key],
             tokens=len(ids),
             finish_reason=sequence.finish_reason,
@@ -221,7 +226,7 @@ def evaluate(
     if not rows:
         raise ValueError("a benchmark without rows can't be evaluated")
     positions = sampler.config.max_position_embeddings
-    prompts = render(rows, tokenizer, positions)
+    texts, prompts = render(rows, tokenizer, positions)
     wave = Wave(
         prompts=tuple(prompts),
         prompt_ids=tuple(range(len(rows))),
@@ -233,7 +238,7 @@ def evaluate(
         temperature=settings.temperature,
         top_p=settings.top_p,
     )
-    samples = sample_benchmark(params, sampler, tokenizer, rows, wave, pool, should_stop, on_progress)
+    samples = sample_benchmark(params, sampler, tokenizer, rows, texts, wave, pool, should_stop, on_progress)
     for sample in samples:
         if sample.record.verdict is Verdict.NONE:
             row = rows[sample.problem]

@@ -136,6 +136,7 @@ def test_settings_reach_the_wave_and_the_figures():
     # max_tokens is bounded by the model's positions, and the figures say what was used
     assert wave.max_tokens == figures["max_tokens"] == 1000 - len("Q: problem 0\n")
     assert "".join(map(chr, wave.prompts[0])) == "Q: problem 0\n"
+    assert pool.requests[0, 1].prompt == "Q: problem 0\n"
     assert pool.requests[0, 1].row["grader"] == "verify_math" and figures["graders"] == ["verify_math"]
     assert figures["templates"] == ["Q: {prompt}\n"] and figures["seed"] == 9
 
