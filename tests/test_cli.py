@@ -218,3 +218,27 @@ def test_convert_and_export_keep_the_model(model_dir, tmp_path, capfd):
 def test_without_json_the_text_is_printed(model_dir, capfd):
     assert cli.main(["generate", str(model_dir), "--prompt", "ab", "--samples", "2", "--max-tokens", "3"]) == 0
     assert capfd.readouterr().out.startswith("--- prompt 1, sample 1\n")
+
+
+# ---------------------------------------------------------------------------------------------- evaluating
+def test_a_benchmark_is_evaluated(model_dir, tmp_path, capfd):
+    rows = [{"question": "1 + 1?", "answer": "#### 2"}, {"problem": "2 + 2?", "answer": "4", "template": "Q: {prompt}"}]
+    (tmp_path / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["evaluate", str(model_dir), "--benchmark", str(tmp_path / "two.jsonl"), "--json"]
+    assert cli.main([*command, "--samples", "3", "--max-tokens", "4", "--template", "none"]) == 0
+    figures = json.loads(capfd.readouterr().out)
+    assert (figures["benchmark"], figures["problems"], figures["samples"], figures["pass@1"]) == ("two", 2, 3, 0.0)
+    assert {"pass@1_interval", "cons@k", "mean_tokens"} <= set(figures) and figures["mean_tokens"] <= 4
+    assert figures["templates"] == ["Q: {prompt}", "none"]
+
+
+@pytest.mark.parametrize(
+    "benchmark, message", [("gms8k", "did you mean 'gsm8k'?"), ("gsm8k", "set R1JAX_DATA"), ("empty.jsonl", "has no rows")]
+)
+def test_a_benchmark_that_can_not_be_run_is_refused(benchmark, message, model_dir, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("R1JAX_DATA", str(tmp_path))
+    (tmp_path / "empty.jsonl").write_text("")
+    assert cli.main(["evaluate", str(model_dir), "--benchmark", benchmark]) == 2
+    captured = capfd.readouterr()
+    assert message in captured.err and captured.out == ""

@@ -26,10 +26,32 @@ def read_figures(folder: epath.Path) -> dict[str, Any] | None:
     return json.loads((folder / "figures.json").read_text()) if records.committed(folder) else None
 
 
-def stage_seconds(workdir: epath.Path, stage: str) -> float:
-    """Seconds that all sessions spent on a stage, its benchmarks included."""
-    sessions = [json.loads(file.read_text()) for file in sorted((workdir / "timing").glob("session-*.json"))]
-    return sum(seconds for session in sessions for phase, seconds in session.items() if phase.split(":")[0] == stage)
+def phase_seconds(workdir: epath.Path) -> dict[str, float]:
+    """Seconds of each phase (``STAGE: part``) over all sessions; a killed session's last phase is not in it."""
+    total: dict[str, float] = {}
+    for file in sorted((workdir / "timing").glob("session-*.json")):
+        for phase, seconds in json.loads(file.read_text()).items():
+            total[phase] = total.get(phase, 0.0) + seconds
+    return total
+
+
+def time_table(workdir: epath.PathLike) -> tuple[list[str], list[list[Any]]]:
+    """``(columns, rows)`` of where the time went: each phase, and below it what a stage timed within itself."""
+    workdir = epath.Path(workdir)
+    rows: list[list[Any]] = []
+    phases = phase_seconds(workdir)
+    for phase, seconds in phases.items():
+        rows.append([phase, round(seconds, 1)])
+        stage, _, part = phase.partition(": ")
+        if part.startswith("benchmarks"):
+            continue
+        within: dict[str, float] = {}
+        for file in sorted((workdir / "timing" / stage).glob("*.json")):
+            for key, value in json.loads(file.read_text()).items():
+                if key.endswith("_s") and key != "total_s":
+                    within[key] = within.get(key, 0.0) + value
+        rows += [[f"  {key.removesuffix('_s')}", round(value, 1)] for key, value in within.items()]
+    return ["phase", "seconds"], [*rows, ["all", round(sum(phases.values()), 1)]]
 
 
 def stage_result(workdir: epath.Path, stage: config.StageSettings) -> dict[str, Any]:
@@ -50,7 +72,7 @@ def stage_result(workdir: epath.Path, stage: config.StageSettings) -> dict[str, 
         "complete": record is not None,
         **figures,
         "steps": record["steps"] if record else sum(map(records.committed, (folder / "updates").glob("*"))),
-        "seconds": round(stage_seconds(workdir, stage.name), 1),
+        "seconds": round(sum(s for phase, s in phase_seconds(workdir).items() if phase.startswith(f"{stage.name}: ")), 1),
         "figures": record["figures"] if record else {},
     }
 

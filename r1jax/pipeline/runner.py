@@ -51,11 +51,12 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
 def write_views(workdir: epath.Path, console: Console) -> None:
     """Writes what is derived from a run's files: results.json and the report. A failure here never hides another one."""
     try:
-        from r1jax.pipeline.results import write_results
+        from r1jax.pipeline.results import time_table, write_results
         from r1jax.reporting import results_table, write_report
 
         if any(entry["before"] or entry["after"] for entry in write_results(workdir)):
             console.table("Results", *results_table(workdir))
+        console.table("Time", *time_table(workdir))
         console.say(f"report: {write_report(workdir)}")
     except Exception as error:
         console.warn(f"no report ({type(error).__name__}: {error}); r1jax report {workdir} tries again")

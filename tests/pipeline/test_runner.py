@@ -138,6 +138,14 @@ def test_a_recipe_is_walked_and_its_results_are_written(home, evaluated, tmp_pat
     assert second["before"]["held_out"] == {**first["after"]["held_out"]}
 
 
+def test_where_the_time_went_is_shown_and_the_folder_is_the_last_line(home, evaluated, capsys):
+    assert cli.main(["run", str(home / "recipe.yaml"), "--workdir", "w"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == "w"
+    table = captured.err[captured.err.index("phase ") :]
+    assert all(f"second: {part}" in table for part in ("benchmarks before", "toy_stage:Toy", "benchmarks after"))
+
+
 def test_the_saved_recipe_is_whole_and_runs_by_itself(home, evaluated):
     workdir = run(home, "stages.first.steps=2")
     saved = config.load_recipe(str(workdir / "recipe.yaml"))
