@@ -2,6 +2,9 @@
 
 sentencepiece knows nothing of special tokens in a text: text is cut at them first, and the parts are encoded. Which
 parts begin with a space that is not in the text is what "legacy" means: all of them, or only one at the very start.
+
+For Llama's kind of model (BPE, byte fallback, no normalisation) ids equal transformers 5's. For a unigram model with NFKC
+they are sentencepiece's; transformers' own normaliser differs on some rare sequences of combining marks.
 """
 
 from __future__ import annotations

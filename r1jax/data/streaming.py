@@ -75,6 +75,7 @@ def byte_of_character() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
 
 
+@functools.cache
 def byte_level(token: str) -> bytes:
     """The bytes of a byte-level token; a token with any character outside the map stands for its own text."""
     table = byte_of_character()

@@ -214,12 +214,12 @@ def _read_backend(directory: epath.Path, settings: Mapping[str, Any], special: l
     if (directory / "tokenizer.json").exists():
         text = (directory / "tokenizer.json").read_text(encoding="utf-8")
         return JsonTokenizer(text, added, special, bool(settings.get("split_special_tokens")))
-    if (directory / "tokenizer.model").exists():
+    models = [directory / name for name in ("tokenizer.model", "spiece.model") if (directory / name).exists()]
+    if models:
         for content, i in (_read_json(directory / "added_tokens.json") or {}).items():
             added.setdefault(i, {"content": content, "special": content in special})
         legacy = bool(settings.get("legacy")) or str(settings.get("tokenizer_class", "")).startswith("T5")
-        model = (directory / "tokenizer.model").read_bytes()
-        return SentencePieceTokenizer(model, added, legacy, settings.get("add_prefix_space"))
+        return SentencePieceTokenizer(models[0].read_bytes(), added, legacy, settings.get("add_prefix_space"))
     if not directory.exists():
         raise TokenizerError(f"no tokenizer: {directory} does not exist")
     raise TokenizerError(f"no tokenizer in {directory}: it needs a tokenizer.json or a sentencepiece tokenizer.model")
