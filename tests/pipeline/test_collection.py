@@ -1,0 +1,143 @@
+"""Collecting a rollout: what is recorded is not sampled again; groups that say nothing are replaced, a bounded number of times."""
+
+import numpy as np
+import pytest
+
+from r1jax.pipeline import records
+from r1jax.pipeline.collection import Collector, Prompt, WaveRequest, says_something
+from r1jax.pipeline.ledger import read_wave, wave_folder
+from r1jax.rewards.record import RewardRecord, Verdict
+from r1jax.rollout import SampledSequence, SamplingStopped
+
+PROMPTS = [Prompt(f"p{i}", np.array([10 + i, 1], np.int32), {"problem": f"p{i}\u2028x", "grader": "g"}) for i in range(40)]
+
+
+class FakeSampler:
+    """Sample s of a prompt is ``s + 1`` tokens that name prompt and sample."""
+
+    def __init__(self, stop_at=None):
+        self.waves, self.stop_at = [], stop_at
+
+    def run(self, params, wave, on_finished, should_stop=None, on_progress=None):
+        if self.stop_at == len(self.waves):
+            raise SamplingStopped
+        self.waves.append(wave)
+        sequences = [
+            SampledSequence(p, s, prompt, np.full(s + 1, prompt[0], np.int32), np.linspace(-1, 0, s + 1, dtype=np.float32), "stop")
+            for p, prompt in zip(wave.prompt_ids, wave.prompts)
+            for s in range(wave.samples)
+        ]
+        for sequence in reversed(sequences):  # any order
+            on_finished(sequence)
+        return sequences
+
+
+class FakePool:
+    """Even prompts: half of the samples are right. Odd prompts: all are wrong."""
+
+    def __init__(self):
+        self.requests = {}
+
+    def submit(self, key, request):
+        assert key not in self.requests
+        self.requests[key] = request
+
+    def drain(self):
+        done, self.requests = self.requests, {}
+        return [(key, self.record(key, request)) for key, request in sorted(done.items(), reverse=True)]
+
+    def record(self, key, request):
+        number = int(request.prompt[1:])
+        right = number % 2 == 0 and key[1] % 2 == 0
+        return RewardRecord({"accuracy": float(right)}, Verdict.RIGHT if right else Verdict.WRONG, f"{request.prompt}/{key[1]}")
+
+
+def collector(folder, sampler=None, prompts=PROMPTS):
+    order = lambda start, count: np.arange(start, start + count) % len(prompts)  # noqa: E731
+    decode = lambda ids: " ".join(map(str, ids))  # noqa: E731
+    return Collector(folder, prompts, order, sampler or FakeSampler(), FakePool(), decode, lambda: False)
+
+
+def request(**changed):
+    plain = dict(rollout=3, prompts=4, samples=2, seed=7, max_tokens=9, stop_ids=frozenset({1}), temperature=1.0, again=0)
+    return WaveRequest(**{**plain, **changed})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    from etils import epath
+
+    return epath.Path(tmp_path)
+
+
+def test_each_sample_gets_its_own_verdict_whatever_the_order(folder):
+    rollout = collector(folder).collect(None, request(), 0)
+    assert [len(g) for g in rollout.groups] == [2] * 4 and rollout.prompts_used == 4
+    for sample in rollout.samples:
+        assert sample.record.reason == f"p{sample.row}/{sample.sequence.sample}"
+        assert sample.completion == " ".join(["%d" % (10 + sample.row)] * (sample.sequence.sample + 1))
+
+
+def test_a_recorded_wave_is_neither_sampled_nor_graded_again(folder):
+    first = collector(folder).collect(None, request(), 0)
+    sampler = FakeSampler(stop_at=0)  # would stop the run if it were asked
+    again = collector(folder, sampler).collect(None, request(), 0)
+    assert sampler.waves == []
+    for one, two in zip(first.samples, again.samples, strict=True):
+        assert one.record == two.record and one.completion == two.completion and one.row == two.row
+        np.testing.assert_array_equal(one.sequence.tokens, two.sequence.tokens)
+        np.testing.assert_array_equal(one.sequence.prompt_tokens, two.sequence.prompt_tokens)
+        assert one.sequence.logprobs.tobytes() == two.sequence.logprobs.tobytes()
+
+
+def test_a_wave_without_its_record_did_not_happen(folder):
+    collector(folder).collect(None, request(), 0)
+    (wave_folder(folder, 3, 0) / records.RECORD).unlink()
+    sampler = FakeSampler()
+    collector(folder, sampler).collect(None, request(), 0)
+    assert len(sampler.waves) == 1 and records.committed(wave_folder(folder, 3, 0))
+
+
+def test_a_damaged_wave_is_refused(folder):
+    collector(folder).collect(None, request(), 0)
+    file = wave_folder(folder, 3, 0) / "rollouts.jsonl"
+    file.write_text(file.read_text().replace("right", "wrong"))
+    with pytest.raises(records.DamagedRecord, match="rollouts.jsonl"):
+        read_wave(wave_folder(folder, 3, 0))
+
+
+def test_dynamic_sampling_replaces_groups_that_say_nothing(folder):
+    sampler = FakeSampler()
+    rollout = collector(folder, sampler).collect(None, request(again=5), 0)
+    assert [g[0].row for g in rollout.groups] == [0, 2, 4, 6]
+    assert all(says_something(g) for g in rollout.groups)
+    assert [len(w.prompts) for w in sampler.waves] == [4, 2, 1] and rollout.prompts_used == 7
+    ids = [i for w in sampler.waves for i in w.prompt_ids]
+    assert ids == list(range(7)), "prompts of one rollout keep their identities, and with them their randomness, apart"
+    assert len(rollout.all_samples) == 14
+
+
+def test_dynamic_sampling_ends(folder):
+    hopeless = [p for i, p in enumerate(PROMPTS) if i % 2]
+    sampler = FakeSampler()
+    rollout = collector(folder, sampler, hopeless).collect(None, request(again=2), 0)
+    assert len(sampler.waves) == 3 and len(rollout.groups) == 4, "the size of a rollout never changes"
+
+
+def test_a_stop_keeps_finished_waves(folder):
+    with pytest.raises(SamplingStopped):
+        collector(folder, FakeSampler(stop_at=1)).collect(None, request(again=3), 0)
+    sampler = FakeSampler()
+    resumed = collector(folder, sampler).collect(None, request(again=3), 0)
+    assert [len(w.prompts) for w in sampler.waves] == [2, 1]
+    assert [g[0].row for g in resumed.groups] == [0, 2, 4, 6]
+
+
+def test_ungraded_samples_do_not_make_a_group_informative(folder):
+    rollout = collector(folder).collect(None, request(), 1)
+    group = rollout.groups[0]
+    assert not says_something(group)
+    import dataclasses
+
+    ungraded = dataclasses.replace(group[0], record=RewardRecord({"accuracy": None}, Verdict.UNGRADED))
+    assert not says_something([ungraded, group[1]])
