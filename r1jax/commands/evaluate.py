@@ -63,7 +63,7 @@ def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) 
     from r1jax.reporting import Console
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
-    with Console() as console, examine(arguments.model, layout, 0, console, lambda: False) as ask:
+    with Console() as console, examine(arguments.model, layout, console) as ask:
         figures, _ = ask(name, source)
     return {"benchmark": name, **figures}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from r1jax import config, data
 from r1jax.evaluation.benchmark import evaluate
 from r1jax.pipeline import records
+from r1jax.pipeline.benchmarks import write_evaluation
 from r1jax.pipeline.results import evaluation_folder
 from r1jax.pipeline.stage import Context
 from r1jax.rollout import Sampler
@@ -69,8 +69,4 @@ class Tracker:
                 stop_ids=self._stop_ids,
                 should_stop=self._should_stop,
             )
-            records.write_atomic(folder / "figures.json", json.dumps({"benchmark": name, "step": step, **figures}))
-            records.write_atomic(
-                folder / "samples.jsonl", "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in samples)
-            )
-            records.commit(folder, ["figures.json", "samples.jsonl"])
+            write_evaluation(folder, {"benchmark": name, "step": step, **figures}, samples)
