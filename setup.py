@@ -30,7 +30,7 @@ setup(
         "safetensors>=0.5",
         "sympy>=1.13",
         "numpy>=2",
-        "jinja2>=3.1",
+        "jinja2>=3.1.6",
         "pyyaml>=6",
         "etils[epath]>=1.10",
         "rich>=13",
