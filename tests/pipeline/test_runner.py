@@ -86,7 +86,8 @@ def home(tmp_path, monkeypatch):
     (home / "base").mkdir(parents=True)
     (home / "base/text").write_text("base")
     (home / "train.jsonl").write_text("{}\n")
-    (home / "held_out.jsonl").write_text("{}\n")
+    (home / "held_out.jsonl").write_text('{"problem": "1 + 1", "answer": "2"}\n')
+    (home / "broken.jsonl").write_text('{"problem": "1 + 1"}\n')
     (home / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules/toy_stage.py").write_text(STAGE)
@@ -234,6 +235,8 @@ def test_a_folder_of_something_else_is_refused(home, evaluated, tmp_path):
         ("models.base.path=nowhere", "models.base.path: 'nowhere' is no folder"),
         ("data.train.path=base", "data.train.path: 'base' is no file"),
         ("stages.second.model=stage:third", "no earlier stage"),
+        ("benchmarks.other.path=broken.jsonl", "broken.jsonl"),
+        ("benchmarks.other.grader=verify_maths", "did you mean 'verify_math'?"),
         ("mesh.data=3", "does not fit"),
     ],
 )
