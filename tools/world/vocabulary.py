@@ -1,16 +1,19 @@
-"""The tiny base's tokenizer: a byte-level BPE whose vocabulary is the 256 bytes and the world's own words, whole.
+"""The tiny base's tokenizer: Qwen2's byte-level pipeline with the 256 bytes, and the world's own words as added tokens.
 
-It has no merges: a piece of text that is in the vocabulary as a whole becomes one token, any other becomes its bytes, so
-that any text survives encoding and decoding.
+A word, a number up to 144 or a sign of the world is one token; any other text becomes its bytes, so that every text
+survives encoding and decoding (up to Unicode's NFC, which Qwen2's pipeline applies). There are no merges. Words are added
+tokens rather than entries of the BPE because ``transformers`` 5 rebuilds every tokenizer of a Qwen2 model with Qwen2's own
+splitting, one digit at a time; added tokens are found before it.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from random import Random
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from world import corpus
 from world.arithmetic import NAMES, THINGS
@@ -37,8 +40,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def world_words() -> list[str]:
-    """Every piece of the world's texts, numbers aside, sorted: found by sampling many documents with a fixed seed."""
+@functools.cache
+def world_words() -> tuple[str, ...]:
+    """Every piece (``PIECES``) of the world's texts, numbers aside, sorted: found by sampling many documents with a fixed seed."""
     pieces = pre_tokenizers.Split(Regex(PIECES), "isolated")
     random, words = Random(0), set()
     for writers in (corpus.TEXTBOOK, corpus.MIXTURE):
@@ -49,22 +53,22 @@ def world_words() -> list[str]:
             for part in text.split("\0"):
                 words.update(piece for piece, _ in pieces.pre_tokenize_str(part))
     words.update(("user", "assistant", "system"))
-    return sorted(w for w in words if not w.isnumeric() and len(w.encode()) > 1)
+    return tuple(sorted(w for w in words if not w.isnumeric() and len(w.encode()) > 1))
 
 
 def build_tokenizer() -> Tokenizer:
     """Ids: pad, end of text, turn marks, tags, numbers 0 to 144, the 256 bytes, the words."""
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    special, vocabulary = [PAD, EOS, TURN_START, TURN_END], {}
+    special = [PAD, EOS, TURN_START, TURN_END]
     numbers = [str(n) for n in range(LARGEST_NUMBER + 1)]
-    whole = ["".join(piece for piece, _ in to_bytes.pre_tokenize_str(word)) for word in world_words()]
-    for token in [*special, *TAGS, *numbers, *sorted(pre_tokenizers.ByteLevel.alphabet()), *whole]:
+    vocabulary: dict[str, int] = {}
+    for token in [*special, *TAGS, *numbers, *sorted(pre_tokenizers.ByteLevel.alphabet()), *world_words()]:
         vocabulary.setdefault(token, len(vocabulary))
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), to_bytes])
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in TAGS])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in (*TAGS, *numbers, *world_words())])
     return tokenizer
 
 
@@ -74,7 +78,7 @@ def write_tokenizer(folder: Path) -> Tokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": "Qwen2Tokenizer",
         "bos_token": None,
         "eos_token": EOS,
         "pad_token": PAD,
