@@ -57,11 +57,11 @@ class Stage:
     waves: tuple[str, ...] = ()
 
     def benchmarks(self) -> dict[str, list[Evaluation]]:
-        """Benchmark -> its evaluations in order of step."""
+        """Benchmark -> its evaluations in order of step; first those that were asked most often."""
         grouped: dict[str, list[Evaluation]] = {}
         for evaluation in self.evaluations:
             grouped.setdefault(evaluation.benchmark, []).append(evaluation)
-        return grouped
+        return dict(sorted(grouped.items(), key=lambda item: -len(item[1])))
 
 
 @dataclass(frozen=True)
@@ -229,13 +229,17 @@ def _results(stages: Iterable[Stage], written: Iterable[Mapping[str, Any]]) -> I
         result = known.pop(stage.name, {})
         if not grouped and not result:
             continue
-        first = {name: evaluations[0].figures for name, evaluations in grouped.items()}
-        last = {name: evaluations[-1].figures for name, evaluations in grouped.items() if len(evaluations) > 1}
+        before, after = dict(result.get("before") or {}), dict(result.get("after") or {})
+        if not (stage.complete and after):
+            for name, evaluations in grouped.items():
+                before.setdefault(name, evaluations[0].figures)
+                if len(evaluations) > 1:
+                    after.setdefault(name, evaluations[-1].figures)
         yield {
             "name": stage.name,
             "kind": result.get("kind", stage.kind),
-            "before": result.get("before") or first,
-            "after": result.get("after") or last,
+            "before": before,
+            "after": after,
             "steps": result.get("steps", len(stage.updates["step"])),
             "seconds": result.get("seconds"),
         }

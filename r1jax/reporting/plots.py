@@ -20,6 +20,7 @@ PHASES = {
     "score_s": "scoring",
     "update_s": "updating",
     "checkpoint_s": "checkpoint",
+    "evaluate_s": "benchmarks",
 }
 
 Figure = dict[str, Any]
@@ -167,14 +168,12 @@ def accuracy(stage: Stage) -> Iterable[Figure]:
     """The paper's Figure 2, one per benchmark: pass@1 and the majority vote against steps, with their intervals."""
     for number, (benchmark, evaluations) in enumerate(stage.benchmarks().items()):
         k, problems = evaluations[-1].figures.get("samples"), evaluations[-1].figures.get("problems")
-        traces = [
-            *_points(evaluations, "pass@1", "pass@1", 0),
-            *_points(evaluations, "cons@k", f"majority of {k}" if k else "majority", 1, "dash"),
-        ]
+        traces = _points(evaluations, "pass@1", "pass@1", 0)
+        if k != 1:
+            traces += _points(evaluations, "cons@k", f"majority of {k}" if k else "majority", 1, "dash")
         if traces:
-            caption = (
-                f"{problems} held-out problems, {k} samples each; bands are 95% intervals by problem." if problems else ""
-            )
+            each = f"{k} samples each" if k != 1 else "one sample each"
+            caption = f"{problems:,} problems, {each}; bands are 95% intervals by problem." if problems and k else ""
             yield _figure(
                 f"accuracy-{number}",
                 f"Accuracy on {benchmark}",
@@ -206,9 +205,9 @@ def reflection(stage: Stage) -> Iterable[Figure]:
     traces = _curves(
         stage.updates, {"wait_after_miss": "after a failed try, in training", "wait_after_hit": "after a hit, in training"}
     )
-    for benchmark, evaluations in stage.benchmarks().items():
-        traces += _points(evaluations, "wait_after_miss", f"after a failed try, {benchmark}", 0)
-        traces += _points(evaluations, "wait_after_hit", f"after a hit, {benchmark}", 1, "dash")
+    for benchmark, evaluations in list(stage.benchmarks().items())[:1]:  # the one asked most often; more would be a thicket
+        traces += _points(evaluations, "wait_after_miss", f"after a failed try, {benchmark}", 0, "dot")
+        traces += _points(evaluations, "wait_after_hit", f"after a hit, {benchmark}", 1, "dot")
     if traces:
         caption = "Share of tries followed by “wait”. Reflection that pays grows after a failed try and not after a hit."
         yield _figure("wait", "When it says “wait”", caption, traces, yaxis={"tickformat": ".0%", "range": [-0.02, 1.02]})
@@ -240,7 +239,14 @@ def rewards(stage: Stage) -> Iterable[Figure]:
 
 # metric -> label, by figure: (key, title, caption, metrics, y title, layout of the y axis)
 _TRAINING = (
-    ("kl", "KL from the reference", "Mean per token.", {"kl_ref": "KL"}, "nats", {"rangemode": "tozero"}),
+    (
+        "kl",
+        "KL divergence",
+        "Mean per token (k3).",
+        {"kl_ref": "from the reference", "kl_old": "from the policy that sampled"},
+        "nats",
+        {"rangemode": "tozero"},
+    ),
     ("entropy", "Entropy", "Of the policy, mean per token.", {"entropy": "entropy"}, "nats", {"rangemode": "tozero"}),
     (
         "ratio",
@@ -268,6 +274,16 @@ _TRAINING = (
     ),
     ("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}, "", {"rangemode": "tozero"}),
     ("loss", "Loss", "", {"loss": "loss"}, "", {}),
+    ("tokens", "Tokens with a loss", "Of each update.", {"tokens": "tokens"}, "tokens", {"rangemode": "tozero"}),
+    (
+        "longest",
+        "Longest response",
+        "Of each rollout.",
+        {"response_length_max": "longest"},
+        "tokens",
+        {"rangemode": "tozero"},
+    ),
+    ("tries", "Tries per response", "On search problems.", {"tries": "tries"}, "", {"rangemode": "tozero"}),
     ("rate", "Learning rate", "", {"lr": "learning rate"}, "", {"exponentformat": "power", "rangemode": "tozero"}),
 )
 # Shown elsewhere, or no figures of interest by themselves.
@@ -282,6 +298,7 @@ _SHOWN = {
     "truncated",
     "misses",
     "hits",
+    "weight",
 }
 _SHOWN |= {"ungraded", "zero_advantage_groups", *(name for entry in _TRAINING for name in entry[3])}
 
@@ -295,11 +312,26 @@ def _decades(traces: Iterable[Figure]) -> list[int]:
 def training(stage: Stage) -> Iterable[Figure]:
     for key, title, caption, names, y, axis in _TRAINING:
         if traces := _curves(stage.updates, names):
-            decades = {"range": _decades(traces)} if axis.get("type") == "log" else {}
-            yield _figure(key, title, caption, traces, y=y, yaxis=axis | decades)
-    for name in stage.updates:
-        if name not in _SHOWN and not name.startswith("reward_") and (traces := _curves(stage.updates, {name: name})):
-            yield _figure(f"other-{name}", name.replace("_", " ").capitalize(), "", traces)
+            axis = dict(axis)
+            if axis.get("type") == "log":
+                axis["range"] = _decades(traces)
+            elif not any(value for trace in traces for value in trace["y"]):
+                axis["range"] = [-0.0005, 0.01]  # all zero: plotly would draw it up to 1, or 100%
+            yield _figure(key, title, caption, traces, y=y, yaxis=axis)
+    for name, values in stage.updates.items():
+        if name not in _SHOWN and not name.startswith("reward_") and any(map(_finite, values)):
+            yield _figure(f"other-{name}", _words(name), "", _curve(stage.updates["step"], values, name, 0))
+
+
+def always_zero(stage: Stage) -> list[str]:
+    """Metrics without a figure of their own that were 0 in every update."""
+    return [
+        name for name, values in stage.updates.items() if name not in _SHOWN and values and not any(map(_finite, values))
+    ]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 # ---------------------------------------------------------------------------------------------- the machine

@@ -60,6 +60,8 @@ def _table(run: Run) -> tuple[list[str], list[list[Any]]]:
             problems, samples = (new or old).get("problems"), (new or old).get("samples")
             title = f"{benchmark} ({problems:,} × {samples})" if isinstance(problems, int) else str(benchmark)
             for name, label, write in _FIGURES:
+                if name == "cons@k" and samples == 1:
+                    continue  # a vote of one is pass@1 again
                 if isinstance(old.get(name), (int, float)) or isinstance(new.get(name), (int, float)):
                     rows.append([stage, title, label, write(old, name), write(new, name)])
                     stage = title = ""
@@ -111,7 +113,11 @@ def _tiles(run: Run) -> list[dict[str, Any]]:
             ("mean_tokens", "Response length", number),
             ("reflection", "Reflecting", _share),
         ):
-            values = [write(f[name]) for f in (old, new) if isinstance(f.get(name), (int, float))]
+            values = [
+                write(f[name])
+                for f in (old, new)
+                if (name, f.get("samples")) != ("cons@k", 1) and isinstance(f.get(name), (int, float))
+            ]
             if values:
                 tiles.append(
                     {
@@ -195,6 +201,7 @@ def write_report(workdir: str | os.PathLike) -> str:
                 "kind": stage.kind,
                 "progress": _progress(stage, seconds.get(stage.name)),
                 "sections": shown,
+                "always_zero": plots.always_zero(stage),
                 "groups": (samples.before_and_after(stage) + samples.from_training(stage))[:MOST_GROUPS],
                 "settings": [[key, json.dumps(value)] for key, value in settings_of(run, stage.name).items()],
             }

@@ -71,11 +71,11 @@ def _key(sample: Mapping[str, Any]) -> Any:
 
 
 def before_and_after(stage: Stage, count: int = 4) -> list[dict[str, Any]]:
-    """The first sample of the same ``count`` problems at the first and the last evaluation of the first benchmark.
+    """The first sample of the same ``count`` problems at the first and the last evaluation of one benchmark.
 
-    The problems are the first of the benchmark: chosen by position, not by how well they show.
+    Of the benchmark whose evaluations lie furthest apart. Its first problems: by position, not by how well they show.
     """
-    for benchmark, evaluations in stage.benchmarks().items():
+    for benchmark, evaluations in sorted(stage.benchmarks().items(), key=lambda b: b[1][0].step - b[1][-1].step):
         if len(evaluations) < 2:
             continue
         shown = []

@@ -47,6 +47,7 @@ def write_update(stage, step, total, rng):
         "ungraded": 0.0,
         "zero_advantage_groups": 0.2 + 0.5 * done,
         "my_own_metric": math.sin(done * 9),
+        "clamped": 0.0,
     }
     folder = f"{stage}/updates/{step:06d}"
     write(f"{folder}/metrics.json", metrics)

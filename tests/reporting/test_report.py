@@ -62,7 +62,7 @@ def test_a_whole_run(make_run):
         "Reflection",
         "When it says “wait”",
         "Reward",
-        "KL from the reference",
+        "KL divergence",
         "Entropy",
         "Probability ratio",
         "Clipped tokens",
@@ -74,6 +74,7 @@ def test_a_whole_run(make_run):
         "Rollout 50",
     ):
         assert title in page.text, title
+    assert "Zero in every update: clamped." in page.text
     accuracy = page.figures[0]["data"]
     line = next(trace for trace in accuracy if trace.get("name") == "pass@1")
     assert line["x"] == list(range(0, 101, 10)) and line["y"][0] == 0.14 and line["y"][-1] == 0.91
@@ -164,7 +165,7 @@ def test_values_that_are_no_numbers_are_gaps(make_run):
     with open(path, "w") as file:
         file.write('{"step": 2, "kl_ref": NaN, "entropy": Infinity, "loss": null}')
     page = Page(write_report(workdir))  # JSON with NaN in it would not be read by a browser
-    kl = next(t for figure in page.figures for t in figure["data"] if t.get("name") == "KL")
+    kl = next(t for figure in page.figures for t in figure["data"] if t.get("name") == "from the reference")
     assert kl["y"][2] is None and kl["y"][1] == 0.002
 
 
