@@ -176,12 +176,14 @@ class Console:
         from rich.text import Text
 
         label, done, total, _ = self._line
+        count = f"{done:,}/{total:,}"
+        narrow = self._live.console.width < 90
+        bar = ProgressBar(total=max(total, 1), completed=done, width=8 if narrow else 24)
         grid = Table.grid(padding=(0, 1))
-        for _ in range(5):
-            grid.add_column(no_wrap=True)
-        bar = ProgressBar(total=max(total, 1), completed=done, width=24)
-        phase = Text(self._phases[-1] if self._phases else "", style="cyan")
-        grid.add_row(Text(label, style="bold"), bar, Text(f"{done:,}/{total:,}"), Text(self._details()), phase)
+        for width in (len(label), bar.width, len(count), None):  # what has no room is cut from the last column
+            grid.add_column(no_wrap=True, min_width=width, overflow="ellipsis")
+        details = Text.assemble((f"{self._phases[-1]}  " if self._phases else "", "cyan"), self._details())
+        grid.add_row(Text(label, style="bold"), bar, Text(count), details)
         return grid
 
     def _draw(self) -> None:
