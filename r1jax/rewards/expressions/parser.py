@@ -8,6 +8,7 @@ from typing import NamedTuple
 from r1jax.rewards.expressions.tokens import Token, Unreadable, tokenize
 
 MAX_DEPTH = 30
+MAX_SIGNS = 4  # of ±, each of which may double what it stands in
 
 RELATIONS = ("=", "!=", "<", ">", "<=", ">=", "in")
 _MATRICES = ("pmatrix", "bmatrix", "vmatrix", "Vmatrix", "Bmatrix", "matrix", "smallmatrix", "array")
@@ -84,6 +85,8 @@ class _Parser:
 
     # ------------------------------------------------------------------------------------------ lists and relations
     def whole(self) -> Node:
+        if sum(token.kind == "operator" and token.value in ("±", "∓") for token in self.tokens) > MAX_SIGNS:
+            raise Unreadable(f"more than {MAX_SIGNS} signs ±")
         items = self.sequence()
         if self.token.kind != "end" or not items:
             raise Unreadable(f"unexpected {self.token.value!s:.40}")
