@@ -15,10 +15,12 @@ from flax import nnx
 from r1jax.models.cache import write
 from r1jax.models.config import ModelConfig
 from r1jax.models.interface import Cache
-from r1jax.models.layers import MLP, Linear, RMSNorm, apply_rope, rope_frequencies
+from r1jax.models.layers import MLP, Linear, RMSNorm, accumulation_dtype, apply_rope, rope_frequencies, rotary
 from r1jax.models.parameters import Schema, parameter
 from r1jax.ops.attention import decode_attention, packed_attention
 from r1jax.sharding import constrain
+
+Rope = tuple[jax.Array, jax.Array]  # cosines and sines of the positions
 
 
 class Attention(nnx.Module):
@@ -32,13 +34,11 @@ class Attention(nnx.Module):
         self.v = Linear(rngs, stack, "BTD,DKH->BTKH", (D, K, H), ("embed", "kv_heads", "head_dim"), 2, scale, bias)
         self.o = Linear(rngs, stack, "BTNH,NHD->BTD", (N, H, D), ("heads", "head_dim", "embed"), 1, scale, config.o_bias)
         self.scale = H**-0.5
-        self.frequencies = nnx.static(_Frequencies(config))
 
-    def __call__(self, x, positions, segment_ids, cache: Cache | None):
+    def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):
         """``x [B, T, D]``; ``cache`` holds one layer's slice. Returns the output and the new entries ``[B, T, K, H]``."""
-        frequencies = self.frequencies.values
-        q = apply_rope(constrain(self.q(x), "batch", "sequence", "activation_heads", None), positions, frequencies)
-        k = apply_rope(self.k(x), positions, frequencies)
+        q = apply_rope(constrain(self.q(x), "batch", "sequence", "activation_heads", None), *rope)
+        k = apply_rope(self.k(x), *rope)
         v = self.v(x)
         if cache is None or cache.own is None:
             y = packed_attention(q, k, v, segment_ids, self.scale)
@@ -46,20 +46,6 @@ class Attention(nnx.Module):
             blocks = [(block["k"], block["v"]) for block in (cache.prompt, cache.own)]
             y = decode_attention(q, k, v, blocks[0], cache.prompt_length, blocks[1], cache.own_length, self.scale)
         return self.o(constrain(y, "batch", "sequence", "activation_heads", None)), {"k": k, "v": v}
-
-
-class _Frequencies:
-    """Rotary frequencies as a static attribute: equal for equal configurations, so that graph definitions are too."""
-
-    def __init__(self, config: ModelConfig):
-        self.key = (config.head_dim, config.rope_theta, config.rope_scaling)
-        self.values = rope_frequencies(*self.key)
-
-    def __eq__(self, other):
-        return isinstance(other, _Frequencies) and self.key == other.key
-
-    def __hash__(self):
-        return hash(self.key)
 
 
 class Block(nnx.Module):
@@ -72,9 +58,9 @@ class Block(nnx.Module):
         self.post_attention_norm = RMSNorm(stack, D, eps)
         self.mlp = MLP(rngs, stack, D, config.intermediate_size, config.initializer_range, config.mlp_bias)
 
-    def __call__(self, x, positions, segment_ids, cache: Cache | None):
+    def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):
         with jax.named_scope("attention"):
-            y, entries = self.attention(self.input_norm(x), positions, segment_ids, cache)
+            y, entries = self.attention(self.input_norm(x), rope, segment_ids, cache)
             x = constrain(x + y, "batch", "sequence", "activation_embed")
         with jax.named_scope("mlp"):
             x = constrain(x + self.mlp(self.post_attention_norm(x)), "batch", "sequence", "activation_embed")
@@ -134,12 +120,14 @@ def forward(config, params, tokens, positions, segment_ids=None, cache=None, rou
         segment_ids = jnp.ones_like(tokens)
     x = params["embed"]["embedding"][tokens]
     x = constrain(x, "batch", "sequence", "activation_embed")
+    frequencies = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+    rope = rotary(positions, frequencies, accumulation_dtype(x))
     layer_schema = _layer_schema(config)
 
     def layer(x, inputs):
         layer_params, blocks = inputs
         here = None if cache is None else cache._replace(prompt=blocks[0], own=blocks[1])
-        x, entries = layer_schema.bind(layer_params)(x, positions, segment_ids, here)
+        x, entries = layer_schema.bind(layer_params)(x, rope, segment_ids, here)
         return x, None if cache is None else entries
 
     if remat is not None:

@@ -89,16 +89,13 @@ def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -
     return ((1 - smooth) * frequencies / scaling.factor + smooth * frequencies).astype(np.float32)
 
 
-def apply_rope(x: jax.Array, positions: jax.Array, frequencies: np.ndarray) -> jax.Array:
-    """Rotates the two halves of each head (half-split form, as Hugging Face checkpoints expect).
+def rotary(positions: jax.Array, frequencies: np.ndarray, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines ``[B, T, 1, H / 2]`` of ``positions [B, T]`` times ``frequencies [H / 2]``, for all layers."""
+    angles = jnp.asarray(positions)[..., None, None].astype(dtype) * jnp.asarray(frequencies, dtype)
+    return jnp.cos(angles), jnp.sin(angles)
 
-    Args:
-      x: ``[B, T, N, H]``.
-      positions: int32 ``[B, T]``.
-      frequencies: ``[H / 2]``.
-    """
-    dtype = accumulation_dtype(x)
-    angles = positions[..., None, None].astype(dtype) * jnp.asarray(frequencies, dtype)
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    first, second = jnp.split(x.astype(dtype), 2, -1)
+
+def apply_rope(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """Rotates the two halves of each head of ``x [B, T, N, H]`` (half-split form, as Hugging Face checkpoints expect)."""
+    first, second = jnp.split(x.astype(cos.dtype), 2, -1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)

@@ -98,8 +98,9 @@ class Programs:
         """Prefills prompts ``tokens [R, S]`` (``lengths [R]`` of them; the last token left out) into ``rows [R]``."""
         R, S = tokens.shape
         block = models.init_block(self.config, R, S, self.dtype)
-        positions = jnp.broadcast_to(jnp.arange(S), (R, S))
-        segments = (positions < lengths[:, None]).astype(jnp.int32)
+        segments = (jnp.arange(S) < lengths[:, None]).astype(jnp.int32)
+        # Padding is at position 0. Were positions constant, XLA would fold rotary angles for seconds while compiling.
+        positions = jnp.arange(S) * segments
         _, filled, _ = models.forward(self.config, params, tokens, positions, segments, Cache(block, lengths))
 
         def put(block, new):  # a row past the end pads the list and is dropped
