@@ -199,7 +199,10 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The whole graph, checked."""
+    """The whole graph, checked.
+
+    ``notes``: a JSON file of tables that the report shows beside the run's own (``reporting``): figures of other runs.
+    """
 
     name: str
     stages: tuple[StageSettings, ...]
@@ -208,6 +211,7 @@ class Recipe:
     data: dict[str, DataSource] = field(default_factory=dict)
     benchmarks: dict[str, BenchmarkSource] = field(default_factory=dict)
     mesh: MeshSettings = MeshSettings()
+    notes: str = ""
 
 
 INPUT_KEYS = ("model", "reference", "data")

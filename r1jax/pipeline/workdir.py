@@ -2,6 +2,7 @@
 
     .lock              held (flock) while a process works here; a killed process lets go of it by dying
     recipe.yaml        the resolved recipe: every key, absolute paths
+    notes.json         tables that the recipe wants beside the run's own in the report, if it names any
     inputs.json        fingerprints of the files that the recipe names
 
 Loads no jax: a recipe or a folder that can't be used is refused at once.
@@ -33,6 +34,7 @@ except ImportError:  # not a POSIX system
 
 RECIPE = "recipe.yaml"
 INPUTS = "inputs.json"
+NOTES = "notes.json"
 
 
 class WorkdirError(ValueError):
@@ -59,12 +61,19 @@ def resolve_paths(recipe: config.Recipe, folder: str) -> config.Recipe:
         kind: {name: absolute(kind, name, source) for name, source in getattr(recipe, kind).items()}
         for kind in ("models", "data", "benchmarks")
     }
-    return dataclasses.replace(recipe, **parts)
+    notes = recipe.notes
+    if notes:
+        notes = str((Path(folder) / notes).resolve())
+        if not Path(notes).is_file():
+            raise config.RecipeError(f"notes: {recipe.notes!r} is no file (looked for {notes})")
+    return dataclasses.replace(recipe, notes=notes, **parts)
 
 
 def _is_safe(key: str) -> bool:
     """Whether a dotted key may change between two sessions of a run. A path may: the inputs' fingerprints hold the files."""
     first, _, rest = key.partition(".")
+    if first == "notes":
+        return True
     if first in ("models", "data", "benchmarks"):
         return key.endswith(".path")
     return first == "stages" and rest.partition(".")[2] in config.SAFE_TO_CHANGE
@@ -115,6 +124,8 @@ def begin(workdir: epath.Path, recipe: config.Recipe) -> None:
             raise WorkdirError(
                 f"the files of {', '.join(changed)} changed since {workdir} was begun; choose another --workdir"
             )
+    if recipe.notes:
+        records.write_atomic(workdir / NOTES, Path(recipe.notes).read_bytes())
     records.write_atomic(workdir / RECIPE, config.dump_recipe(recipe))
     records.write_atomic(workdir / INPUTS, json.dumps(inputs, indent=1))
 
