@@ -140,7 +140,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("base", "changes", "words"), REFUSED, ids=lambda x: json.dumps(x)[:40] if isinstance(x, dict) else "")
+@pytest.mark.parametrize(
+    ("base", "changes", "words"), REFUSED, ids=lambda x: json.dumps(x)[:40] if isinstance(x, dict) else ""
+)
 def test_what_is_not_implemented_is_refused(base, changes, words):
     config_from_hf(base)
     with pytest.raises(CheckpointError) as caught:
@@ -166,7 +168,9 @@ def test_what_changes_nothing_is_accepted(changes):
     assert config_from_hf({**QWEN, **changes}) == config_from_hf(QWEN)
 
 
-@pytest.mark.parametrize("given", [QWEN, {**LLAMA, **NEW_ROPE, "attention_bias": True, "head_dim": 64, "eos_token_id": [1, 2]}])
+@pytest.mark.parametrize(
+    "given", [QWEN, {**LLAMA, **NEW_ROPE, "attention_bias": True, "head_dim": 64, "eos_token_id": [1, 2]}]
+)
 def test_written_configurations_read_back_in_either_spelling(given):
     config = config_from_hf(given)
     written = config_to_hf(config)
