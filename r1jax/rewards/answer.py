@@ -11,14 +11,21 @@ TAIL = 2_000
 # Up to this length a line without any mark is taken whole for the answer.
 SHORT = 200
 
-_PHRASE = re.compile(r"(?i)(?:\banswer\s{0,3}(?:is|was|:|=|：)|答案(?:是|为|：|:))\s{0,3}:?")
-_INLINE = re.compile(r"\$\$([^$]{1,500})\$\$|\$([^$\n]{1,500})\$|\\\(((?:[^\\]|\\[^()]){1,500})\\\)|\\\[((?:[^\\]|\\[^\[\]]){1,500})\\\]")
+_PHRASE = re.compile(r"(?i)(?:\banswer\s{0,3}(?:is|was|:|=|：)|答案(?:是|为|：|:))\s{0,3}[:：]?")
+_INLINE = re.compile(
+    r"\$\$([^$]{1,500})\$\$|\$([^$\n]{1,500})\$|\\\(((?:[^\\]|\\[^()]){1,500})\\\)|\\\[((?:[^\\]|\\[^\[\]]){1,500})\\\]"
+)
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _NUMBER = re.compile(
     r"(?:(?<![A-Za-z0-9_.)])[-−])?(?<![A-Za-z0-9_.])"
     r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,20}(?![0-9])|[0-9]{1,400}(?![0-9]))?(?:\.[0-9]{1,400})?(?<=[0-9])"
     r"(?:[eE][+-]?[0-9]{1,4}(?![0-9A-Za-z]))?(?:\s?/\s?[0-9]{1,400}(?![0-9]))?(?:\s?\\?%)?"
 )
+
+
+def _last(pattern: re.Pattern, text: str) -> re.Match | None:
+    matches = list(pattern.finditer(text))
+    return matches[-1] if matches else None
 
 
 def after_thinking(completion: str) -> str:
@@ -100,10 +107,8 @@ def guess(text: str) -> str | None:
     formulas = [formula.strip() for formula in formulas if "\\text" in formula or not _PROSE.search(formula)]  # "$5 and $6"
     if formulas:
         return formulas[-1]
-    number = None
-    for number in _NUMBER.finditer(tail):
-        pass
-    return None if number is None else number[0].strip()
+    number = _last(_NUMBER, tail)
+    return number and number[0].strip()
 
 
 def extract_answer(completion: str) -> str | None:
@@ -119,9 +124,7 @@ def extract_answer(completion: str) -> str | None:
     if text is completion and "<think>" in text:
         return None
     tail = text.strip()[-TAIL:]
-    phrase = None
-    for phrase in _PHRASE.finditer(tail):
-        pass
+    phrase = _last(_PHRASE, tail)
     if phrase is not None:
         rest = tail[phrase.end() :].strip().partition("\n")[0].strip().strip("*").strip()
         if rest:

@@ -24,6 +24,7 @@ _PLAIN_NUMBER = re.compile(r"\s*(-?)\s?\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|hbox)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])|[$~\s]+")
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\\{}^_=+*/<>|]+", re.DOTALL)
+_BLANK = re.compile(r"(?<!\w) | (?!\w)")  # "7 2" is not 72
 _CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|([A-Z])")
 _LEADING_CHOICE = re.compile(r"(?:option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))")
 _OPTION = re.compile(r"\(([A-Z])\)\s|([A-Z])[).:]\s")
@@ -65,7 +66,7 @@ def plain_number(text: str) -> tuple[str, str, str] | None:
 
 def _plain(text: str) -> str:
     text = _SPACING.sub(" ", _TEXT_COMMAND.sub(r"\1", text)).strip(" .,;:!")
-    return text.casefold() if _WORDS.fullmatch(text) and len(text) > 1 else text.replace(" ", "")
+    return text.casefold() if _WORDS.fullmatch(text) and len(text) > 1 else _BLANK.sub("", text)
 
 
 def _unwrapped(text: str) -> str:

@@ -9,7 +9,19 @@ from r1jax.rewards.expressions import values
 from r1jax.rewards.expressions.parser import MINUS_ONE, Node, negate
 from r1jax.rewards.expressions.values import Undefined, exact, same_value, symbols
 
-CONTAINERS = ("list", "set", "bracket", "union", "intersection", "difference", "matrix", "ratio", "relation", "based", "infinity")
+CONTAINERS = (
+    "list",
+    "set",
+    "bracket",
+    "union",
+    "intersection",
+    "difference",
+    "matrix",
+    "ratio",
+    "relation",
+    "based",
+    "infinity",
+)
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _DIGITS = 30  # of a value in a key
 _POINTS = 3
@@ -135,12 +147,19 @@ def equal(left: Node, right: Node) -> bool:
         if same_name:
             return equal(left.args[0], right.args[0]) and equal(unnamed(left), unnamed(right))
         left, right = as_interval(left), as_interval(right)
-        return _same_equation(left, right) if left.kind == right.kind == "relation" else left.kind == right.kind and equal(left, right)
+        return (
+            _same_equation(left, right)
+            if left.kind == right.kind == "relation"
+            else left.kind == right.kind and equal(left, right)
+        )
     left, right = _plain(left), _plain(right)
     if left.kind in CONTAINERS or right.kind in CONTAINERS:
         return left == right or _same_structure(left, right)
     if (left.kind == "percent") != (right.kind == "percent"):
-        bare = Node("add", left.args) if left.kind == "percent" else left, Node("add", right.args) if right.kind == "percent" else right
+        bare = (
+            Node("add", left.args) if left.kind == "percent" else left,
+            Node("add", right.args) if right.kind == "percent" else right,
+        )
         return same_value(*bare) or same_value(left, right)
     return same_value(left, right)
 

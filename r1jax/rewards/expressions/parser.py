@@ -187,7 +187,10 @@ class _Parser:
         if self.token.kind == "function" and self.token.value in ("min", "sec"):  # minutes and seconds
             following = self.tokens[self.place + 1]
             return following.kind in ("symbol", "command", "number") or following.value in ("(", "{", "^")
-        return self.token.kind in ("symbol", "function", "command") and (self.token.kind, self.token.value) != ("command", "end")
+        return self.token.kind in ("symbol", "function", "command") and (self.token.kind, self.token.value) != (
+            "command",
+            "end",
+        )
 
     def mixed_number(self) -> Node:
         r"""A factor; ``1 1/2`` and ``1\frac{1}{2}`` are one and a half, not products."""

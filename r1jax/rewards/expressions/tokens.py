@@ -41,10 +41,29 @@ _UNITS = frozenset(
 )
 _SPACES = frozenset(
     [" ", ",", ";", ":", "!", ">", "quad", "qquad", "left", "right", "displaystyle", "textstyle", "limits", "nolimits"]
-    + ["big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr", "middle", "$", "rm", "bf"]
+    + [
+        "big",
+        "Big",
+        "bigg",
+        "Bigg",
+        "bigl",
+        "bigr",
+        "Bigl",
+        "Bigr",
+        "biggl",
+        "biggr",
+        "Biggl",
+        "Biggr",
+        "middle",
+        "$",
+        "rm",
+        "bf",
+    ]
 )
 _TEXT = frozenset("text mbox textnormal textbf textit textrm texttt textsf mathrm hbox operatorname".split())
-_TRANSPARENT = frozenset("mathbf boldsymbol mathit mathbb mathcal mathsf bm vec hat bar overline underline ensuremath".split())
+_TRANSPARENT = frozenset(
+    "mathbf boldsymbol mathit mathbb mathcal mathsf bm vec hat bar overline underline ensuremath".split()
+)
 _OPERATORS = {
     **dict.fromkeys(["cdot", "times", "ast", "cdotp", "bullet"], "*"),
     "div": "/",
@@ -56,7 +75,18 @@ _OPERATORS = {
     "gt": ">",
     **dict.fromkeys(["ne", "neq"], "!="),
     **dict.fromkeys(["approx", "equiv", "simeq", "sim", "cong"], "="),
-    **{"in": "in", "cup": "∪", "cap": "∩", "setminus": "∖", "infty": "∞", "%": "%", "circ": "°", "degree": "°", "&": "&", "\\": "row"},
+    **{
+        "in": "in",
+        "cup": "∪",
+        "cap": "∩",
+        "setminus": "∖",
+        "infty": "∞",
+        "%": "%",
+        "circ": "°",
+        "degree": "°",
+        "&": "&",
+        "\\": "row",
+    },
     **{"{": "\\{", "}": "\\}", "lbrace": "\\{", "rbrace": "\\}", "langle": "(", "rangle": ")", "lbrack": "[", "rbrack": "]"},
     **dict.fromkeys(["lvert", "rvert", "vert", "mid", "|"], "|"),
     **{"lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉"},
@@ -65,7 +95,7 @@ _COMMANDS = frozenset("frac dfrac tfrac cfrac sqrt binom dbinom tbinom begin end
 
 # Unicode mathematics as LaTeX, before compatibility forms are folded (which would turn x² into x2).
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
-_VULGAR = {c: unicodedata.normalize("NFKC", c).split("\u2044") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
+_VULGAR = {c: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", c).split("\u2044")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _UNICODE = str.maketrans(
     {
         **{c: "-" for c in "−–—‐‑﹣－"},
@@ -96,7 +126,7 @@ def plain_unicode(text: str) -> str:
     for run in re.split("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+)", text):
         out.append("^{" + run.translate(_SUPERSCRIPTS) + "}" if run and run[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ" else run)
     text = "".join(out)
-    text = "".join("\\frac{%s}{%s}" % tuple(_VULGAR[c]) if c in _VULGAR else c for c in text if c not in _INVISIBLE)
+    text = "".join(_VULGAR.get(c, c) for c in text if c not in _INVISIBLE)
     text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") and character not in " \t\n\r":
@@ -248,7 +278,10 @@ class _Reader:
             if name == "begin" and self.tokens[-1].raw == "array":
                 self.group()
         elif name in _COMMANDS:
-            self.add("command", {"dfrac": "frac", "tfrac": "frac", "cfrac": "frac"}.get(name, "binom" if "binom" in name else name))
+            self.add(
+                "command",
+                {"dfrac": "frac", "tfrac": "frac", "cfrac": "frac"}.get(name, "binom" if "binom" in name else name),
+            )
         elif name in _TEXT:
             self.read_text(self.group())
         elif name == "phantom":

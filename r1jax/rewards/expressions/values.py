@@ -259,7 +259,12 @@ class _Evaluation:
         context = self.context
         if not degree:
             raise Undefined("a root of degree 0")
-        if degree == int(context.re(degree)) and int(context.re(degree)) % 2 and not context.im(value) and context.re(value) < 0:
+        if (
+            degree == int(context.re(degree))
+            and int(context.re(degree)) % 2
+            and not context.im(value)
+            and context.re(value) < 0
+        ):
             return -self.power(-value, 1 / degree)
         return self.power(value, 1 / degree)
 
@@ -298,7 +303,10 @@ def same_value(left: Node, right: Node) -> bool:
       TooLarge: a value is beyond the bounds. Undefined: the left one has no value at any sampled point.
     """
     a = exact(left)
-    b = exact(right)
+    try:
+        b = exact(right)
+    except Undefined:
+        return False
     if a is not None and b is not None:
         return a == b
     names = symbols(left) | symbols(right)

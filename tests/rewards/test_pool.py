@@ -1,0 +1,260 @@
+"""The pool: whatever a grader does, its neighbours are graded, nothing is lost or doubled, and nobody waits for ever."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from r1jax.rewards import RewardPool, RewardPoolError, RewardRequest, Verdict
+
+USER = """
+import ctypes, os, subprocess, sys, threading, time
+assert "jax" not in sys.modules
+FORGED = '[%d, {"parts": {"accuracy": 1.0}, "verdict": "right", "reason": "forged"}]'
+
+def act(row, completion):
+    what = row.get("do")
+    if what == "sleep": time.sleep(600)
+    if what == "hang in C": ctypes.PyDLL(None).sleep(600)  # holds the interpreter's lock
+    if what == "spin":
+        while True: pass
+    if what == "exit": os._exit(0)
+    if what == "abort": os.abort()
+    if what == "crash": ctypes.string_at(0)
+    if what == "sys.exit": sys.exit(1)
+    if what == "recurse": return act(row, completion)
+    if what == "eat": return bytearray(1 << 40)
+    if what == "print":
+        for number in range(100): print(FORGED % number, flush=True)
+        sys.stdout.write("x" * 100_000); os.write(1, b"[0, 1]\\n"); sys.stdin.read()
+    if what == "raise": raise BaseException("not an Exception")
+    if what == "children":
+        child = subprocess.Popen(["sleep", "600"])
+        open(row["pids"], "w").write(str(child.pid))
+        time.sleep(600)
+    if what == "once" and not os.path.exists(row["mark"]):
+        open(row["mark"], "w").close()
+        os.kill(os.getpid(), 9)
+    if what == "environment":
+        return "right", ",".join(k + "=" + os.environ.get(k, "?") for k in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"))
+    if what == "modules":
+        return "right", " ".join(m for m in ("jax", "flax", "numpy") if m in sys.modules) or "none"
+    if what == "maps":
+        return "right", str(sum("jax" in line or "cuda" in line for line in open("/proc/self/maps")))
+    return ("right" if completion == str(row["answer"]) else "wrong"), ""
+"""
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "pool_user.py").write_text(textwrap.dedent(USER))
+    (folder / "pool_broken.py").write_text("raise RuntimeError('broken at import')")
+    sys.path.insert(0, str(folder))
+    yield "pool_user:act"
+    sys.path.remove(str(folder))
+
+
+def request(answer="1", completion="1", **row):
+    return RewardRequest({"answer": answer, **row}, "", completion)
+
+
+def gone(pid):
+    for _ in range(100):
+        try:
+            state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_two_thousand_requests_in_any_order():
+    rng = random.Random(0)
+    wanted = {}
+    with RewardPool({"accuracy": 1.0, "format": 1.0}, workers=2) as pool:
+        got = []
+        for number in rng.sample(range(2_000), 2_000):
+            right = rng.random() < 0.5
+            wanted[number] = "right" if right else "wrong"
+            completion = f"<think>a</think><answer>{number if right else number + 1}</answer>"
+            pool.submit(number, RewardRequest({"answer": str(number)}, "", completion))
+            if number % 100 == 0:
+                got += pool.poll()
+        assert not set(dict(got)) & set(range(2_000, 3_000))
+        got += pool.drain()
+        assert pool.outstanding == 0 and pool.poll() == [] and pool.drain() == []
+    assert len(got) == 2_000
+    assert {key: str(record.verdict) for key, record in got} == wanted
+    assert all(record.parts == {"accuracy": float(record.verdict is Verdict.RIGHT), "format": 1.0} for _, record in got)
+
+
+def test_drain_gives_the_order_of_submission():
+    keys = [("a", 3), ("b", 1), ("a", 2)] * 1
+    with RewardPool(["accuracy"], workers=2) as pool:
+        for key in keys:
+            pool.submit(key, request())
+        assert [key for key, _ in pool.drain()] == keys
+
+
+@pytest.mark.parametrize("what", ["sleep", "hang in C", "spin"])
+def test_a_hanging_grader_is_killed_and_its_neighbours_graded(user, what):
+    with RewardPool(["accuracy"], user, workers=1, timeout=1.0) as pool:
+        for number in range(20):
+            pool.submit(number, request(do=what if number == 7 else ""))
+        records = dict(pool.drain())
+    assert records.pop(7).verdict is Verdict.UNGRADED
+    assert len(records) == 19 and all(record.verdict is Verdict.RIGHT for record in records.values())
+
+
+@pytest.mark.parametrize("what", ["exit", "abort", "crash"])
+def test_a_crashing_grader_is_ungraded_and_its_neighbours_graded(user, what):
+    with RewardPool(["accuracy", "format"], user, workers=2) as pool:
+        for number in range(20):
+            pool.submit(number, request(do=what if number in (3, 4) else ""))
+        records = dict(pool.drain())
+    for number in (3, 4):
+        assert records[number].verdict is Verdict.UNGRADED and "killed its process" in records[number].reason
+        assert records[number].parts == {"accuracy": None, "format": None}
+    assert sum(record.verdict is Verdict.RIGHT for record in records.values()) == 18
+
+
+def test_graders_that_misbehave_within_their_process(user):
+    with RewardPool(["accuracy"], user, workers=1, memory=2 << 30) as pool:
+        for what in ("sys.exit", "recurse", "eat", "raise", "print"):
+            pool.submit(what, request("1", "2", do=what))
+            pool.submit(f"after {what}", request())
+        records = dict(pool.drain())
+    for what in ("sys.exit", "recurse", "eat", "raise"):
+        assert records[what].verdict is Verdict.UNGRADED, what
+        assert records[f"after {what}"].verdict is Verdict.RIGHT
+    assert "MemoryError" in records["eat"].reason
+    assert records["print"].verdict is Verdict.WRONG  # what it printed is no verdict
+    assert records["after print"].reason == ""
+
+
+def test_a_worker_killed_from_outside_costs_nothing(user, tmp_path):
+    with RewardPool(["accuracy"], user, workers=1) as pool:
+        for number in range(20):
+            pool.submit(number, request(do="once" if number == 5 else "", mark=str(tmp_path / "mark")))
+        records = dict(pool.drain())
+    assert (tmp_path / "mark").exists()
+    assert len(records) == 20 and all(record.verdict is Verdict.RIGHT for record in records.values())
+
+
+def test_workers_killed_again_and_again(user):
+    with RewardPool(["accuracy"], workers=2) as pool:
+        pool.submit("first", request())
+        pool.drain()
+        for number in range(1_000):
+            pool.submit(number, request(str(number), str(number)))
+            if number % 250 == 100:
+                for child in list(pool._children):
+                    os.kill(child.process.pid, signal.SIGKILL)
+        records = dict(pool.drain())
+    assert len(records) == 1_000
+    assert sum(record.verdict is Verdict.RIGHT for record in records.values()) >= 992  # two deaths can meet one request
+
+
+def test_children_of_a_grader_die_with_it(user, tmp_path):
+    with RewardPool(["accuracy"], user, workers=1, timeout=1.0) as pool:
+        pool.submit(0, request(do="children", pids=str(tmp_path / "pids")))
+        assert pool.drain()[0][1].verdict is Verdict.UNGRADED
+    assert gone(int((tmp_path / "pids").read_text()))
+
+
+def test_workers_die_with_a_killed_parent(user, tmp_path):
+    script = """
+import sys
+from r1jax.rewards import RewardPool, RewardRequest
+pool = RewardPool(["accuracy"], "pool_user:act", workers=1, timeout=600)
+pool.submit(0, RewardRequest({"do": "children", "pids": sys.argv[1]}, "", ""))
+pool.drain()
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pids")], env=environment)
+    for _ in range(400):
+        if (tmp_path / "pids").exists() and (tmp_path / "pids").read_text():
+            break
+        time.sleep(0.05)
+    child = int((tmp_path / "pids").read_text())
+    worker = int(open(f"/proc/{child}/stat").read().rpartition(")")[2].split()[1])
+    parent.kill()
+    parent.wait()
+    assert gone(worker)
+    os.kill(child, signal.SIGKILL)  # the grandchild of a killed run is the sandbox's business
+
+
+def test_workers_see_no_accelerator_and_load_no_jax(user):
+    with RewardPool(["accuracy"], user, workers=1) as pool:
+        for what in ("environment", "modules", "maps"):
+            pool.submit(what, request(do=what))
+        reasons = {key: record.reason for key, record in pool.drain()}
+    assert reasons == {"environment": "JAX_PLATFORMS=cpu,CUDA_VISIBLE_DEVICES=", "modules": "none", "maps": "0"}
+
+
+def test_submit_never_waits_and_close_ends_everything(user):
+    pool = RewardPool(["accuracy"], user, workers=1, timeout=60)
+    start = time.perf_counter()
+    for number in range(200):  # 40 MB: far more than a pipe holds, behind a grader that sleeps
+        pool.submit(number, request(do="sleep", text="x" * 200_000))
+    assert time.perf_counter() - start < 10 and pool.poll() == []
+    while not pool._children or not pool._children[0].jobs:
+        time.sleep(0.01)
+    pid = pool._children[0].process.pid
+    pool.close()
+    assert gone(pid)
+    with pytest.raises(RewardPoolError, match="closed"):
+        pool.submit(0, request())
+    pool.close()
+
+
+def test_large_requests_and_awkward_text_arrive_whole():
+    texts = ["72" + " " * 300_000, "\ud800 72", "line\nline\r\u2028\x00 72", "﷽ 七十二 72"]
+    with RewardPool(["accuracy"], workers=1) as pool:
+        for number, text in enumerate(texts):
+            pool.submit(number, RewardRequest({"answer": "72"}, "\n" * 100_000, f"{text}\n<answer>72</answer>"))
+        assert [record.verdict for _, record in pool.drain()] == [Verdict.RIGHT] * 4
+
+
+def test_bad_input_is_refused_before_any_process_starts():
+    with pytest.raises(ValueError, match="did you mean 'accuracy'"):
+        RewardPool(["acuracy"])
+    with pytest.raises(ValueError, match="did you mean 'search'"):
+        RewardPool(["accuracy"], "serch")
+    with pytest.raises(ValueError, match="positive"):
+        RewardPool(["accuracy"], timeout=0)
+    with RewardPool(["accuracy"]) as pool, pytest.raises(ValueError, match="request 'k' must hold plain data"):
+        pool.submit("k", request(answer=object()))
+
+
+@pytest.mark.parametrize("name", ["no_such_module:f", "pool_user:nothing", "pool_broken:f"])
+def test_a_reward_that_cant_be_imported_stops_the_run(user, name):
+    with RewardPool(["accuracy", name], workers=1) as pool:
+        pool.submit(0, request())
+        with pytest.raises(RewardPoolError, match="can't be imported|broken at import"):
+            pool.drain()
+
+
+def test_an_unused_pool_starts_nothing():
+    with RewardPool(["accuracy"]) as pool:
+        assert pool.poll() == [] and pool.drain() == [] and pool._thread is None
+
+
+@pytest.mark.slow
+def test_throughput():
+    with RewardPool(["accuracy", "format"], workers=1) as pool:
+        pool.submit("first", request())
+        pool.drain()
+        start = time.perf_counter()
+        for number in range(10_000):
+            pool.submit(number, request(str(number), f"<think>a</think><answer>{number}</answer>"))
+        assert len(pool.drain()) == 10_000
+        assert time.perf_counter() - start < 10  # 5,000 a second and more on a core of its own
