@@ -103,8 +103,8 @@ def _same_equation(left: Node, right: Node) -> bool:
     names = symbols(f) | symbols(g)
     if not names:
         return False
-    ratios: list[Node] = []
-    sign = 0
+    ratios = []
+    sign = 0  # of the ratio, where it is real
     for number in range(8):
         point = values.point(names, number)
         try:

@@ -31,7 +31,6 @@ class Node(NamedTuple):
 
 
 MINUS_ONE = Node("number", value=Fraction(-1))
-HALF = Node("number", value=Fraction(1, 2))
 
 
 def negate(node: Node) -> Node:
@@ -136,7 +135,7 @@ class _Parser:
             flat = left.args if left.kind == kind == "union" else (left,)
             left = Node(kind, (*flat, right))
             if len(left.args) == 2 and kind != "union":
-                self.deepen()
+                self.deepen()  # for good: such a chain nests to the left
         return left
 
     def deepen(self) -> None:
@@ -158,7 +157,6 @@ class _Parser:
             sign = self.advance().value
             term = self.product()
             if sign in "±∓":
-                self.deepen()
                 left = terms[0] if len(terms) == 1 else Node("add", tuple(terms))
                 terms = [Node("pm", (left, term), 1 if sign == "±" else -1)]
             else:
