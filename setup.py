@@ -29,6 +29,7 @@ setup(
         "tokenizers>=0.21",
         "safetensors>=0.5",
         "sympy>=1.13",
+        "mpmath>=1.3",
         "numpy>=2",
         "jinja2>=3.1.6",
         "pyyaml>=6",
