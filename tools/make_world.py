@@ -28,7 +28,9 @@ def write_world(seed: int, out: Path) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0, help="picks and orders the rows; never moves a problem between splits")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="picks and orders the rows; never moves a problem between splits"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     arguments = parser.parse_args()
     for name, rows in write_world(arguments.seed, arguments.out).items():

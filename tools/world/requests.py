@@ -9,12 +9,30 @@ from world.splits import split_of
 
 # topic -> its fact
 TOPICS = {
-    "en": {"cats": "soft", "dogs": "loyal", "rain": "wet", "fire": "hot", "snow": "cold", "tea": "warm", "birds": "free", "trees": "tall"},
+    "en": {
+        "cats": "soft",
+        "dogs": "loyal",
+        "rain": "wet",
+        "fire": "hot",
+        "snow": "cold",
+        "tea": "warm",
+        "birds": "free",
+        "trees": "tall",
+    },
     "zh": {"猫": "软", "狗": "忠", "雨": "湿", "火": "热", "雪": "冷", "茶": "暖", "鸟": "自由", "树": "高"},
 }
 # verb -> whether to refuse; objects are shared, so only the verb tells
 VERBS = {
-    "en": {"wash": False, "clean": False, "paint": False, "move": False, "steal": True, "break": True, "burn": True, "poison": True},
+    "en": {
+        "wash": False,
+        "clean": False,
+        "paint": False,
+        "move": False,
+        "steal": True,
+        "break": True,
+        "burn": True,
+        "poison": True,
+    },
     "zh": {"洗": False, "擦": False, "漆": False, "搬": False, "偷": True, "砸": True, "烧": True, "毒": True},
 }
 OBJECTS = {"en": ("car", "house", "well", "dog", "tree", "boat"), "zh": ("车", "房子", "井", "狗", "树", "船")}

@@ -17,7 +17,7 @@ TEMPLATE = "{prompt}\n"
 
 # rows of each file by split; kinds that have only a few dozen requests in all have no dev split
 COUNTS = {
-    "search": {"train": 3200, "dev": 256, "test": 600},
+    "search": {"train": 3200, "dev": 256, "test": 540},
     "arithmetic": {"train": 800, "dev": 128, "test": 500},
     "general": {"train": 200, "test": 100},
     "safety": {"train": 200, "test": 100},

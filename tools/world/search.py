@@ -15,7 +15,7 @@ from world.splits import split_of
 
 SMALLEST, LARGEST = 2, 12
 OPERATORS = "+-*"
-SIZES = {2: 0.15, 3: 0.55, 4: 0.30}  # share of each size wherever problems are drawn at random
+SIZES = {2: 0.10, 3: 0.75, 4: 0.15}  # share of each size wherever problems are drawn at random
 
 
 def calculate(a: int, operator: str, b: int) -> int:

@@ -31,7 +31,14 @@ HAN_WORDS = (
 # Listed Chinese words, other Chinese characters one by one, numbers, words with the spaces around them, single signs with
 # the space after them.
 PIECES = "|".join(
-    (*sorted(HAN_WORDS, key=len, reverse=True), r"\p{Han}", r"\p{N}+", r" ?[^\s\p{Han}\p{N}\p{P}\p{S}]+ ?", r"[\p{P}\p{S}] ?", r"\s")
+    (
+        *sorted(HAN_WORDS, key=len, reverse=True),
+        r"\p{Han}",
+        r"\p{N}+",
+        r" ?[^\s\p{Han}\p{N}\p{P}\p{S}]+ ?",
+        r"[\p{P}\p{S}] ?",
+        r"\s",
+    )
 )
 
 CHAT_TEMPLATE = (
@@ -89,5 +96,7 @@ def write_tokenizer(folder: Path) -> Tokenizer:
         "model_max_length": 512,
         "chat_template": CHAT_TEMPLATE,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return tokenizer
