@@ -271,14 +271,14 @@ class _Run:
             return  # replayed from a recorded wave: it has happened already
         wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
         if wrong:
-            raise ValueError(f"update {self.step}: {', '.join(wrong)} not finite; the last checkpoint is unharmed")
+            raise FloatingPointError(f"update {self.step}: {', '.join(wrong)} not finite; the last checkpoint is unharmed")
         records.write_atomic(folder / "metrics.json", json.dumps(metrics))
         records.commit(folder, ["metrics.json"])
 
     def _watch_grading(self, graded: np.ndarray) -> None:
         share, workers = float(np.mean(~graded)), self.settings.workers
         if share > workers.stop_ungraded:
-            raise ValueError(
+            raise RuntimeError(
                 f"{share:.0%} of rollout {self.rollout} could not be graded, over workers.stop_ungraded "
                 f"{workers.stop_ungraded:.0%}; the reasons are in {self.workdir / 'waves'}"
             )
