@@ -206,7 +206,7 @@ def test_reasoning_sometimes_mixes_languages():
 
 def test_tokenizer_is_short_and_loses_nothing(world, tokenizer_folder):
     tokenizer = Tokenizer.load(tokenizer_folder)
-    for rows in itertools.chain(*(splits.values() for splits in world.values())):
+    for rows in itertools.chain(*(files.values() for files in world.values())):
         for text in itertools.chain(*map(texts, rows)):
             assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(tokenizer.encode("From 3, 7, 8 make 21.\n")) == len(tokenizer.encode("用3、7、8得到21。\n")) == 10
@@ -220,7 +220,7 @@ def test_ids_equal_those_of_transformers(world, tokenizer_folder):
     (tokenizer_folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))  # as beside the model
     theirs, ours = transformers.AutoTokenizer.from_pretrained(tokenizer_folder), Tokenizer.load(tokenizer_folder)
     random = Random(1)
-    found = [text for splits in world.values() for rows in splits.values() for row in rows for text in texts(row)]
+    found = [text for files in world.values() for rows in files.values() for row in rows for text in texts(row)]
     found += [
         "".join(chr(random.choice((random.randrange(32, 127), random.randrange(0x4E00, 0x9FFF)))) for _ in range(20))
         for _ in range(500)
