@@ -1,0 +1,177 @@
+"""The GRPO stage, run as people run it: a recipe, the tiny base, a work directory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from r1jax import config
+from r1jax.pipeline.grpo import check_settings, length_cap
+
+TINY = Path(__file__).parents[2] / "configs" / "tiny"
+SMALL = {
+    "steps": 6,
+    "prompts_per_rollout": 4,
+    "samples_per_prompt": 4,
+    "minibatches": 2,
+    "max_tokens": 24,
+    "max_prompt_tokens": 32,
+    "row_tokens": 64,
+    "rows_per_microbatch": 4,
+    "checkpoint_every": 4,
+    "reference_every": 4,
+    "optimizer": {"lr": 1e-3},
+    "sampler": {"rows": 4, "lanes": 4, "chunk": 8, "prompt_bucket": 32, "completion_bucket": 32},
+    "workers": {"count": 1},
+}
+
+
+def settings(**changed):
+    return config.read_dataclass(config.GRPOSettings, {**SMALL, **changed}, "stage")
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"samples_per_prompt": 1}, "at least 2"),
+        ({"minibatches": 3}, "do not divide"),
+        ({"temperature": 0}, "temperature must be positive"),
+        ({"rewards": {"accuracy": 0}}, "at least one part"),
+        ({"max_tokens_at": {5: 0}}, "positive caps"),
+        ({"steps": 0}, "steps must be at least 1"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(wrong, message):
+    with pytest.raises(config.RecipeError, match=message):
+        check_settings("zero", settings(**wrong))
+
+
+def test_the_cap_rises_at_its_step():
+    raised = settings(max_tokens=8, max_tokens_at={4: 16, 8: 24})
+    assert [length_cap(raised, step) for step in (0, 3, 4, 7, 8, 100)] == [8, 8, 16, 16, 24, 24]
+
+
+# ---------------------------------------------------------------------------------------------- whole runs
+def recipe(folder, **changed):
+    document = {
+        "name": "small",
+        "models": {"base": {"path": str(TINY / "base")}},
+        "data": {"train": {"path": str(TINY / "world" / "search-train.jsonl"), "limit": 12}},
+        "stages": [{"name": "zero", "kind": "grpo", "model": "base", "data": "train", **SMALL, **changed}],
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+# The runs below are one program many times over: what the first has compiled the others read.
+CACHE = {"JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
+def start(path, workdir):
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | CACHE
+    command = [sys.executable, "-m", "r1jax.cli", "run", str(path), "--workdir", str(workdir)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(path, workdir):
+    process = start(path, workdir)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    return output
+
+
+def updates(workdir):
+    folders = sorted((workdir / "stages" / "zero" / "updates").iterdir())
+    return [json.loads((f / "metrics.json").read_text()) for f in folders]
+
+
+def timings(workdir):
+    return [json.loads(f.read_text()) for f in sorted((workdir / "timing" / "zero").glob("*.json"))]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run that nothing interrupted, with a reference, two minibatches a rollout and a cap that rises."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = recipe(folder, max_tokens_at={4: 32})
+    finish(path, folder / "run")
+    return path, folder / "run"
+
+
+@pytest.mark.slow
+def test_the_first_ratio_after_a_rollout_is_exactly_one(whole_run):
+    metrics = updates(whole_run[1])
+    assert [m["step"] for m in metrics] == list(range(6)) and [m["rollout"] for m in metrics] == [0, 0, 1, 1, 2, 2]
+    for first in metrics[::2]:
+        assert first["ratio_max"] == 1.0 and first["clip_low"] == first["clip_high"] == first["kl_old"] == 0.0
+    assert any(later["ratio_max"] != 1.0 for later in metrics[1::2])
+
+
+@pytest.mark.slow
+def test_kl_starts_at_zero_and_again_when_the_reference_is_refreshed(whole_run):
+    kl = [m["kl_ref"] for m in updates(whole_run[1])]
+    assert kl[0] == 0.0 and all(k > 0 for k in kl[1:4])
+    assert kl[4] == 0.0, "reference_every 4: refreshed before the rollout that begins at step 4"
+
+
+@pytest.mark.slow
+def test_the_sampler_agrees_with_the_trainer(whole_run):
+    metrics = updates(whole_run[1])
+    assert all(m["sampler_trainer_mean"] < 1e-5 for m in metrics)
+
+
+@pytest.mark.slow
+def test_nothing_compiles_after_warm_up_but_for_the_raised_cap(whole_run):
+    assert [t["compiles"] for t in timings(whole_run[1])] == [0, 0, 0]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_model_and_metrics(whole_run, tmp_path):
+    path, whole = whole_run
+    kills = 0
+    for delay_after in ("waves/00000-00/commit.json", "updates/000003/commit.json", "checkpoints/000004/commit.json"):
+        process = start(path, tmp_path / "run")
+        awaited = tmp_path / "run" / "stages" / "zero" / delay_after
+        while process.poll() is None and not awaited.exists():
+            time.sleep(0.01)
+        if process.poll() is None:
+            kills += 1
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert kills >= 2, "the run was over before it could be killed"
+    finish(path, tmp_path / "run")
+    assert updates(tmp_path / "run") == updates(whole)
+    model = Path("stages/zero/model/model.safetensors")
+    assert (tmp_path / "run" / model).read_bytes() == (whole / model).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_signal_saves_the_state_and_exits_with_75(whole_run, tmp_path):
+    path, whole = whole_run
+    process = start(path, tmp_path / "run")
+    while process.poll() is None and not (tmp_path / "run/stages/zero/updates/000001/commit.json").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert "same command" in output and "Traceback" not in output
+    finish(path, tmp_path / "run")
+    assert updates(tmp_path / "run") == updates(whole)
+
+
+@pytest.mark.slow
+def test_dynamic_sampling_trains_on_groups_that_say_something(tmp_path):
+    path = recipe(tmp_path, dynamic_sampling=3, steps=2, loss={"kl": "none", "kl_coefficient": 0}, minibatches=1)
+    finish(path, tmp_path / "run")
+    metrics = updates(tmp_path / "run")
+    waves = sorted(p.name for p in (tmp_path / "run/stages/zero/waves").iterdir())
+    assert "00000-01" in waves, "the base answers no four problems with mixed success at once"
+    assert metrics[0]["zero_advantage_groups"] <= 0.25
