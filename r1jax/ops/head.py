@@ -67,6 +67,10 @@ def selected_logprobs(
         return jnp.moveaxis(x, 0, 2).reshape(rows, chunks * positions)[:, :length]
 
     scale = jnp.asarray(temperature, _accumulator(hidden))
+    if hidden.dtype == scale.dtype:
+        # Dividing the states and not the logits leaves the compiler nothing to fuse in one way into a scoring pass and in
+        # another into the loss. bfloat16 states would be rounded by it.
+        hidden, scale = hidden / scale, jnp.ones_like(scale)
     with jax.named_scope("head"):
         logprobs, entropy = _chunked(split(hidden), head, split(targets), scale)
     return join(logprobs), join(entropy)

@@ -15,8 +15,8 @@ from r1jax.sharding import Layout
 class Scorer:
     """A compiled scoring pass, with the program form of the loss's own forward pass.
 
-    For rows of one shape under one layout, dtype and remat policy it gives, bit for bit on CPU in float32, what the
-    micro-step computes: the first ratio after a rollout is exactly 1.
+    For rows of one shape under one layout, dtype, temperature and remat policy it gives, bit for bit on CPU in float32,
+    what the micro-step computes: the first ratio after a rollout is exactly 1.
 
     Args:
       config: of the model.
@@ -24,7 +24,7 @@ class Scorer:
       temperature, compute_dtype, remat: as given to ``training.MicroStep``.
 
     Attributes:
-      jitted: the compiled function ``(params, batch) -> logprobs``; call it inside ``layout.use()``.
+      jitted: the compiled function ``(params, batch) -> (logprobs, entropy)``; call it inside ``layout.use()``.
     """
 
     def __init__(
@@ -39,8 +39,10 @@ class Scorer:
         self.layout = layout
         rows = layout.sharding(("batch", "sequence"))
 
-        def score(params: Any, batch: Any) -> jax.Array:
-            return token_logprobs(config, params, batch, temperature, compute_dtype, remat)[0]
+        def score(params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+            # Entropy comes out although nobody reads it: without it XLA fuses the head otherwise than in the loss, and
+            # one log-probability in a hundred would differ in its last bit.
+            return token_logprobs(config, params, batch, temperature, compute_dtype, remat)[:2]
 
         self.jitted = jax.jit(score, in_shardings=(param_shardings(config, layout), rows), out_shardings=rows)
 
@@ -52,4 +54,4 @@ class Scorer:
           batch: ``data.Batch`` of one micro-batch's shape.
         """
         with self.layout.use():
-            return self.jitted(params, batch)
+            return self.jitted(params, batch)[0]
