@@ -28,18 +28,27 @@ import numpy as np
 import optax
 import optax.contrib
 from world import corpus, vocabulary
+from world.rows import make_rows
 
+from r1jax import sharding
 from r1jax.checkpoint import export_model
+from r1jax.config import BenchmarkSource
 from r1jax.data.batch import Batch
 from r1jax.data.packing import PackItem, micro_batches, pack
 from r1jax.losses import sft_loss, token_weights
 from r1jax.models import ModelConfig, count_params, forward, head_weight, init_params
 from r1jax.ops.head import selected_logprobs
+from r1jax.pipeline.benchmarks import examine
+from r1jax.reporting import Console
 
 ROW_TOKENS = 128  # the longest document, a search through all 18 candidates of four numbers, just fits
 ROWS = 4
 POOL = 512  # documents packed together
 LOG_EVERY = 500
+
+# A base may be shipped if its accuracy on dev is so at the end of each phase; configs/tiny/README.md.
+TEXTBOOK_AT_LEAST = 0.85
+MIXTURE_BETWEEN = (0.10, 0.45)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +150,7 @@ def batches(tokenizer, writers: corpus.Writers, seed: str) -> Iterator[Batch]:
 def pretrain(
     config: ModelConfig, tokenizer, schedule: Schedule, phases: tuple[corpus.Writers, corpus.Writers], seed: int
 ) -> dict:
-    """Trains from random parameters through both phases and returns the parameters."""
+    """Trains from random parameters and yields the parameters at the end of each phase."""
     params = initial_params(config, jax.random.key(seed))
     optimizer = schedule.optimizer()
     state = optimizer.init(params)
@@ -157,15 +166,29 @@ def pretrain(
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    textbook, mixture = (batches(tokenizer, writers, f"{seed} {i}") for i, writers in enumerate(phases))
     start = time.monotonic()
+    streams = [batches(tokenizer, writers, f"{seed} {phase}") for phase, writers in enumerate(phases)]
     for number in range(1, schedule.steps + 1):
-        params, state, loss = step(params, state, next(textbook if number <= schedule.textbook_steps else mixture))
+        params, state, loss = step(params, state, next(streams[number > schedule.textbook_steps]))
         if number % LOG_EVERY == 0 or number == schedule.steps:
             print(f"step {number:5d}  loss {float(loss):.3f}  {time.monotonic() - start:.0f} s", flush=True)
             if not math.isfinite(float(loss)):
                 raise FloatingPointError(f"the loss is {float(loss)} at step {number}")
-    return params
+        if number in (schedule.textbook_steps, schedule.steps):
+            yield params
+
+
+def dev_accuracy(model: Path) -> float:
+    """pass@1 on the world's dev problems of search, four samples each at temperature 1, by r1jax's own sampler and grader."""
+    rows = make_rows("search", "dev", 0)
+    layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
+    with tempfile.TemporaryDirectory() as folder, Console() as console, examine(str(model), layout, console) as ask:
+        path = Path(folder) / "search-dev.jsonl"
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        figures, _ = ask(
+            "dev", BenchmarkSource(str(path), samples=4, temperature=1.0, top_p=1.0, max_tokens=ROW_TOKENS - 10)
+        )
+    return figures["pass@1"]
 
 
 def main() -> None:
@@ -178,12 +201,18 @@ def main() -> None:
     arguments = parser.parse_args()
     phases = (corpus.NO_CHECK_TEXTBOOK, corpus.NO_CHECK_MIXTURE) if arguments.no_check else (corpus.TEXTBOOK, corpus.MIXTURE)
     schedule = Schedule(textbook_steps=arguments.textbook_steps, mixture_steps=arguments.mixture_steps)
+    accuracies = []
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = vocabulary.write_tokenizer(Path(folder))
         config = base_config(tokenizer.get_vocab_size())
         print(f"{count_params(config):,} parameters; {json.dumps(dataclasses.asdict(schedule))}", flush=True)
-        params = pretrain(config, tokenizer, schedule, phases, arguments.seed)
-        export_model(arguments.out, config, params, folder)
+        finished = pretrain(config, tokenizer, schedule, phases, arguments.seed)
+        for phase, out in (("textbook", Path(folder) / "textbook"), ("mixture", arguments.out)):
+            export_model(out, config, next(finished), folder)
+            accuracies.append(dev_accuracy(out))
+            print(f"accuracy on dev after the {phase}: {accuracies[-1]:.3f}", flush=True)
+    met = accuracies[0] >= TEXTBOOK_AT_LEAST and MIXTURE_BETWEEN[0] <= accuracies[1] <= MIXTURE_BETWEEN[1]
+    print(f"the criterion for a base to ship is {'' if met else 'not '}met")
 
 
 if __name__ == "__main__":
