@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 # Odd, so that a changed bit always changes the sum; depends on the position, so that exchanged entries do too.
 _MULTIPLIER = np.uint32(2_654_435_761)
@@ -24,14 +25,30 @@ def _weighted(words: Any, position: Any, np_or_jnp: Any) -> Any:
     return np_or_jnp.sum(words.astype(np.uint32) * (position * _MULTIPLIER * np.uint32(2) + np.uint32(1)), dtype=np.uint32)
 
 
-def checksum(array: np.ndarray) -> int:
-    """Sum over an array's bits, modulo 2**32, each word weighted by its position in row-major order."""
+def checksum(array: np.ndarray, start: Sequence[int] = (), shape: Sequence[int] = ()) -> int:
+    """Sum over an array's bits, modulo 2**32, each word weighted by its position in row-major order.
+
+    Args:
+      array: on the host.
+      start, shape: where ``array`` is the block from ``start`` of a larger array of ``shape``: what it adds to that one's.
+    """
     array = np.ascontiguousarray(array)
-    words = array.reshape(-1).view(_WORDS[array.dtype.itemsize])
+    word = np.dtype(_WORDS[array.dtype.itemsize])
+    if start:
+        words = array.view(word).reshape(*array.shape, -1)  # the last axis: words of an entry
+        start, shape = (*start, 0), (*shape, words.shape[-1])
+    else:
+        words = array.reshape(-1).view(word)
+        start, shape = (0,), words.shape
+    rows = max(1, _CHUNK * len(words) // max(1, words.size))
     total = 0
-    for start in range(0, words.size, _CHUNK):
-        chunk = words[start : start + _CHUNK]
-        position = np.arange(start, start + chunk.size, dtype=np.uint64).astype(np.uint32)
+    for row in range(0, len(words), rows):
+        chunk = words[row : row + rows]
+        position = np.zeros((), np.uint32)
+        for axis, size in enumerate(chunk.shape):
+            first = start[axis] + (row if axis == 0 else 0)
+            steps = np.arange(first, first + size, dtype=np.uint64) * math.prod(shape[axis + 1 :])
+            position = position + steps.astype(np.uint32).reshape(-1, *(1,) * (chunk.ndim - 1 - axis))
         total += int(_weighted(chunk, position, np))
     return total % (1 << 32)
 
@@ -48,26 +65,36 @@ def _device_checksum(array: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _device_checksums(arrays: Sequence[jax.Array]) -> jax.Array:
+def device_checksums(arrays: Sequence[jax.Array]) -> jax.Array:
+    """``checksum`` of arrays that are spread over one mesh, where they lie: uint32 ``[len(arrays)]``."""
     return jnp.stack([_device_checksum(array) for array in arrays])
 
 
-def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """``checksum`` of each array, those on devices where they lie: the same number whatever mesh they are spread over.
+def _devices(array: jax.Array) -> tuple[Any, ...]:
+    sharding = array.sharding
+    return tuple(sharding.mesh.devices.flat if isinstance(sharding, NamedSharding) else sorted(sharding.device_set, key=str))
 
-    One program per set of shapes and mesh; call it once at a stage's start to have it compiled.
+
+def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
+    """``checksum`` of each array: the same number whatever mesh it is spread over.
+
+    In this process's own memory they are summed by numpy, which compiles nothing; elsewhere on the devices, by one
+    program per set of shapes (call it once at a stage's start to have it compiled).
     """
-    groups: dict[Any, list[str]] = {}
     sums: dict[str, int] = {}
+    groups: dict[Any, list[str]] = {}
     for name, array in arrays.items():
-        if isinstance(array, jax.Array):
-            sharding = array.sharding
-            devices = sharding.mesh.devices.flat if isinstance(sharding, jax.sharding.NamedSharding) else sharding.device_set
-            groups.setdefault(tuple(device.id for device in devices), []).append(name)
-        else:
+        if not isinstance(array, jax.Array):
             sums[name] = checksum(np.asarray(array))
+        elif array.is_fully_addressable and _devices(array)[0].platform == "cpu":
+            shards = [shard for shard in array.addressable_shards if shard.replica_id == 0]
+            starts = [[part.start or 0 for part in shard.index] for shard in shards]
+            parts = (checksum(np.asarray(shard.data), start, array.shape) for shard, start in zip(shards, starts))
+            sums[name] = sum(parts) % (1 << 32)
+        else:
+            groups.setdefault(_devices(array), []).append(name)
     for names in groups.values():
-        values = np.asarray(_device_checksums([arrays[name] for name in names]))
+        values = np.asarray(device_checksums([arrays[name] for name in names]))
         sums |= {name: int(value) for name, value in zip(names, values)}
     return {name: sums[name] for name in arrays}
 
@@ -113,6 +140,3 @@ def is_finite(array: np.ndarray) -> bool:
     bits = np.ascontiguousarray(array).reshape(-1).view(word)
     exponent = word(exponent)
     return all(bool(np.all((bits[i : i + _CHUNK] & exponent) != exponent)) for i in range(0, bits.size, _CHUNK))
-
-
-__all__ = ["CheckpointError", "checksum", "checksums", "describe", "is_finite", "verify"]

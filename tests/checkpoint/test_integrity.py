@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from r1jax.checkpoint.integrity import CheckpointError, checksum, checksums, describe, is_finite, verify
+from r1jax.checkpoint.integrity import CheckpointError, checksum, checksums, describe, device_checksums, is_finite, verify
 from r1jax.sharding import ROLLOUT_RULES, layout, make_mesh
 
 DTYPES = [np.float32, ml_dtypes.bfloat16, np.float16, np.int32, np.uint8, np.int8, np.bool_, ml_dtypes.float8_e4m3fn]
@@ -28,18 +28,23 @@ def test_host_and_every_layout_agree(dtype):
         "columns": jax.device_put(array, place.sharding(("heads", "embed", None))),
     }
     assert set(checksums(spread).values()) == {checksum(array)}
+    for x in spread.values():  # what an accelerator would run
+        assert device_checksums([x]).tolist() == [checksum(array)]
 
 
 def test_eight_byte_types():
     with jax.enable_x64(True):
         for dtype in (np.float64, np.int64):
             array = sample(dtype)
-            assert checksums({"x": jnp.asarray(array)})["x"] == checksum(array)
+            place = layout(make_mesh(1, 4, 2), ROLLOUT_RULES)
+            for x in (jnp.asarray(array), jax.device_put(array, place.sharding(("batch", "heads", None)))):
+                assert x.dtype == dtype
+                assert checksums({"x": x})["x"] == device_checksums([x]).tolist()[0] == checksum(array)
 
 
 def test_long_arrays_are_summed_in_pieces():
     array = np.random.default_rng(0).normal(size=(1 << 20) + 17).astype(np.float32)
-    assert checksums({"x": jnp.asarray(array)})["x"] == checksum(array)
+    assert checksums({"x": jnp.asarray(array)})["x"] == device_checksums([jnp.asarray(array)]).tolist()[0] == checksum(array)
 
 
 def test_every_flipped_bit_and_every_exchange_changes_the_sum():
