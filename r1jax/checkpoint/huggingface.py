@@ -8,9 +8,11 @@ and their inverses all follow from the letters.
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -62,6 +64,8 @@ _TABLES = {"qwen2": DENSE, "llama": DENSE}
 # Tensors that some files carry and that hold nothing: rotary frequencies are computed.
 _HARMLESS = re.compile(r".*\.rotary_emb\.inv_freq")
 
+_LARGE = 1 << 24  # bytes of a parameter from which on threads are worth while
+
 Ranges = Mapping[str, tuple[int, int]]  # axis letter -> [start, stop)
 
 
@@ -110,7 +114,9 @@ class Binding:
             outer.append(slice(ranges[first][0] * inner_size, ranges[first][1] * inner_size))
             shape += [sizes[first], *(self.sizes[axis] for axis in rest)]
             inner += [slice(None), *(slice(*ranges[axis]) for axis in rest)]
-        for place, name in self.names(ranges):
+
+        def fill(tensor: tuple[dict[str, int], str]) -> None:
+            place, name = tensor
             stored = files.read(name, tuple(outer))
             if not is_finite(stored):
                 raise CheckpointError(f"{files[name].file}: tensor {name} holds NaN or infinity")
@@ -122,6 +128,11 @@ class Binding:
                 raise CheckpointError(
                     f"{files[name].file}: tensor {name} holds numbers too large for {out.dtype}; load it in bfloat16"
                 )
+
+        threads = 1 if out.nbytes < _LARGE else min(16, os.cpu_count() or 1)  # numpy copies and compares without the GIL
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(fill, self.names(ranges)):
+                pass
         return out
 
     def write(self, array: np.ndarray) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from r1jax.checkpoint import CheckpointError, convert, export_model, load_model, read_config
@@ -263,3 +264,17 @@ def test_every_kind_of_parameter_has_its_line(tmp_path, helpers):
             loaded = load_model(tmp_path / "out")
             assert loaded.config == config
             assert_same(loaded.params, params)
+
+
+def test_a_tokenizer_comes_with_the_model(tmp_path, directory, model):
+    vocabulary = {f"t{i}": i for i in range(64)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="t0"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "t3"})
+    )
+    convert(directory, tmp_path / "native")
+    export_model(tmp_path / "out", *model, tokenizer_dir=tmp_path / "native")
+    for path in (directory, tmp_path / "out"):
+        assert list(load_model(path).tokenizer.encode("t5 t7")) == [5, 7]
