@@ -29,6 +29,16 @@ class DamagedRecord(ValueError):
     """A file that a commit record names is missing or differs from what was committed."""
 
 
+def stage_folder(workdir: epath.PathLike, stage: str) -> epath.Path:
+    """Where all that a stage leaves lies."""
+    return epath.Path(workdir) / "stages" / stage
+
+
+def evaluation_folder(workdir: epath.PathLike, stage: str, benchmark: str, when: str) -> epath.Path:
+    """Where the figures of a benchmark lie; ``when`` is ``before``, ``after`` or the step with six digits."""
+    return stage_folder(workdir, stage) / "evaluations" / f"{benchmark}-{when}"
+
+
 def _digest(path: epath.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

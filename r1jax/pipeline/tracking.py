@@ -8,7 +8,7 @@ from r1jax import config, data
 from r1jax.evaluation.benchmark import evaluate
 from r1jax.pipeline import records
 from r1jax.pipeline.benchmarks import write_evaluation
-from r1jax.pipeline.results import evaluation_folder
+from r1jax.pipeline.records import evaluation_folder
 from r1jax.pipeline.stage import Context
 from r1jax.rollout import Sampler
 

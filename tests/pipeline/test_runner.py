@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from r1jax import cli, config
-from r1jax.pipeline import records, runner, walk
+from r1jax.pipeline import records, runner
+from r1jax.pipeline.runner import walk
+from r1jax.pipeline.runner.workdir import WorkdirError
 from r1jax.pipeline.stage import StopRequested
-from r1jax.pipeline.workdir import WorkdirError
 
 STAGE = '''
 import json, os, pathlib, time
@@ -255,7 +256,7 @@ def test_a_stage_that_made_no_model_is_named(home, evaluated):
 def test_two_processes_do_not_share_a_folder(home, evaluated, tmp_path):
     from etils import epath
 
-    from r1jax.pipeline import workdir
+    from r1jax.pipeline.runner import workdir
 
     (tmp_path / "w").mkdir()
     with workdir.locked(epath.Path(tmp_path / "w")):

@@ -10,15 +10,7 @@ from etils import epath
 
 from r1jax import config
 from r1jax.pipeline import records
-
-
-def stage_folder(workdir: epath.PathLike, stage: str) -> epath.Path:
-    return epath.Path(workdir) / "stages" / stage
-
-
-def evaluation_folder(workdir: epath.PathLike, stage: str, benchmark: str, when: str) -> epath.Path:
-    """Where the figures of a benchmark lie; ``when`` is ``before`` or ``after``."""
-    return stage_folder(workdir, stage) / "evaluations" / f"{benchmark}-{when}"
+from r1jax.pipeline.records import evaluation_folder, stage_folder
 
 
 def read_figures(folder: epath.Path) -> dict[str, Any] | None:

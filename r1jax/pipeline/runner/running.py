@@ -8,8 +8,8 @@ from pathlib import Path
 from etils import epath
 
 from r1jax import config
-from r1jax.pipeline import workdir as workdirs
-from r1jax.pipeline.signals import stop_on_signals
+from r1jax.pipeline.runner import workdir as workdirs
+from r1jax.pipeline.runner.signals import stop_on_signals
 from r1jax.pipeline.stage import StopRequested
 from r1jax.reporting import Console
 
@@ -55,7 +55,7 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
     folder.mkdir(parents=True, exist_ok=True)
     with workdirs.locked(folder), stop_on_signals() as stop:
         workdirs.begin(folder, recipe)
-        from r1jax.pipeline.walk import walk  # jax and all rooms, needed from here on
+        from r1jax.pipeline.runner.walk import walk  # jax and all rooms, needed from here on
 
         with Console() as console:
             try:
@@ -70,7 +70,7 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
 def write_views(workdir: epath.Path, console: Console) -> None:
     """Writes what is derived from a run's files: results.json and the report. A failure here never hides another one."""
     try:
-        from r1jax.pipeline.results import time_table, write_results
+        from r1jax.pipeline.runner.results import time_table, write_results
         from r1jax.reporting import results_table, write_report
 
         if any(entry["before"] or entry["after"] for entry in write_results(workdir)):

@@ -11,10 +11,12 @@ from typing import Any
 from etils import epath
 
 from r1jax import config, sharding
-from r1jax.pipeline import environment, records
+from r1jax.pipeline import records
 from r1jax.pipeline.benchmarks import evaluate_model, write_evaluation
 from r1jax.pipeline.compiles import compile_counter
-from r1jax.pipeline.results import evaluation_folder, stage_folder, write_results
+from r1jax.pipeline.records import evaluation_folder, stage_folder
+from r1jax.pipeline.runner import environment
+from r1jax.pipeline.runner.results import write_results
 from r1jax.pipeline.stage import Artefacts, Context, Stage, StopRequested
 from r1jax.reporting import Console
 
