@@ -107,7 +107,6 @@ def base_config(vocab_size: int) -> ModelConfig:
         rope_theta=1_000.0,
         qkv_bias=True,
         max_position_embeddings=512,
-        initializer_range=1.0,
         pad_token_id=0,
         eos_token_ids=(1, 3),
         dtype="float32",
@@ -129,7 +128,7 @@ def initial_params(config: ModelConfig, key: jax.Array) -> dict:
             return value
         return value * next((scales[name] for name in names if name in scales), width**-0.5)
 
-    return jax.tree_util.tree_map_with_path(scaled, init_params(config, key))
+    return jax.tree_util.tree_map_with_path(scaled, init_params(dataclasses.replace(config, initializer_range=1.0), key))
 
 
 def batches(tokenizer, writers: corpus.Writers, seed: str) -> Iterator[Batch]:
