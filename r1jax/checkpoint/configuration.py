@@ -5,6 +5,7 @@ What a configuration asks for and r1jax does not have is refused, never ignored.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -36,7 +37,8 @@ _NEUTRAL = {
 
 
 def _refuse(key: str, value: Any, remedy: str) -> NoReturn:
-    raise CheckpointError(f"config.json: {key} {value!r} is not implemented; {remedy}")
+    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+    raise CheckpointError(f"config.json: {key} {shown} is not implemented; {remedy}")
 
 
 def _architecture(config: Mapping[str, Any]) -> str:
@@ -83,7 +85,7 @@ def _rope(config: Mapping[str, Any], max_positions: int) -> tuple[float, RopeSca
         if rope is not None and not isinstance(rope, Mapping):
             raise CheckpointError(f"config.json: {key} must be a mapping or null, not {rope!r}")
     if new and any(isinstance(value, Mapping) for value in new.values()):
-        _refuse("rope_parameters", dict(new), "one set of rotary parameters for all layers is")
+        _refuse("rope_parameters", dict(new), "only one set of rotary parameters for all layers is")
     thetas = [rope["rope_theta"] for rope in (new, old, config) if rope and rope.get("rope_theta") is not None]
     if any(theta != thetas[0] for theta in thetas):
         raise CheckpointError(f"config.json: rope_theta is given as {thetas[0]!r} and as {thetas[-1]!r}; keep the right one")
@@ -158,7 +160,7 @@ def config_from_hf(config: Mapping[str, Any], generation_config: Mapping[str, An
     architecture = _architecture(config)
     for key, neutral in _NEUTRAL.items():
         if config.get(key) not in neutral:
-            _refuse(key, config[key], f"a model without {key} is")
+            _refuse(key, config[key], f"only {json.dumps(neutral[-1])} is")
     if (config.get("hidden_act") or "silu") != "silu":
         _refuse("hidden_act", config["hidden_act"], "known: silu")
     vocab_size, hidden_size, intermediate_size, layers, heads = (

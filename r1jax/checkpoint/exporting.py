@@ -52,7 +52,7 @@ def export_model(
       CheckpointError: ``out_dir`` holds something else; parameters that the configuration does not describe, or with
         NaN or infinity (also when ``dtype`` can't hold their numbers); names the parameter. Nothing is left behind.
     """
-    out_dir = epath.Path(out_dir)
+    out_dir = epath.Path(out_dir).resolve()
     check_replaceable(out_dir, _is_earlier_output)
     written = config_to_hf(config)
     dtype = jnp.dtype(config.dtype if dtype is None else dtype)

@@ -117,7 +117,7 @@ def convert(hf_dir: epath.PathLike, out_dir: epath.PathLike, dtype: Any = None) 
     """
     from r1jax.checkpoint.loading import read_config  # which knows both kinds of directory, and imports this one
 
-    hf_dir, out_dir = epath.Path(hf_dir), epath.Path(out_dir)
+    hf_dir, out_dir = epath.Path(hf_dir), epath.Path(out_dir).resolve()
     check_replaceable(out_dir, _is_earlier_output)
     if is_checkpoint(hf_dir):
         raise CheckpointError(f"{hf_dir} is an r1jax checkpoint already")

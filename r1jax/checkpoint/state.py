@@ -53,7 +53,7 @@ def save_state(path: epath.PathLike, tree: Any) -> None:
                 f"state leaf {name} is a {type(leaf).__name__}; only arrays, numbers and PRNG keys are saved"
             )
     manifest = {"leaves": describe(arrays), "keys": implementations}
-    with replacing(epath.Path(path)) as partial:
+    with replacing(epath.Path(path).resolve()) as partial:
         save_arrays(partial / _TREE, arrays)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
 

@@ -115,7 +115,11 @@ REFUSED = [
     (QWEN, {"rope_scaling": {"type": "yarn", "factor": 4.0}}, ["rope_scaling.rope_type", "yarn"]),
     (LLAMA, {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, ["rope_parameters.rope_type", "longrope"]),
     (QWEN, {"rope_scaling": {"type": "default", "mrope_section": [2, 3, 3]}}, ["rope_scaling.mrope_section"]),
-    (LLAMA, {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, ["rope_parameters", "full_attention"]),
+    (
+        LLAMA,
+        {"rope_parameters": {"full_attention": {"rope_type": "default"}}},
+        ["rope_parameters", "full_attention", "one set"],
+    ),
     (LLAMA, {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}}, ["rope_theta", "10000.0", "1000000.0"]),
     (LLAMA, {**NEW_ROPE, "rope_scaling": {"rope_type": "default"}}, ["rope_parameters", "rope_scaling", "contradict"]),
     (LLAMA, {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, ["partial_rotary_factor", "0.5"]),

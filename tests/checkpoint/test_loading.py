@@ -202,7 +202,7 @@ def test_a_mesh_that_does_not_divide_the_model(tmp_path, directory):
             load_model(path, make_mesh(1, 2, 4))
 
 
-def test_exports_replace_exports_and_nothing_else(tmp_path, model):
+def test_exports_replace_exports_and_nothing_else(tmp_path, model, monkeypatch):
     config, params = model
     out = tmp_path / "out"
     out.mkdir()
@@ -210,6 +210,11 @@ def test_exports_replace_exports_and_nothing_else(tmp_path, model):
     export_model(out, config, params)  # an empty directory, then an earlier export, whose shards are gone
     assert sorted(os.listdir(out)) == ["config.json", "generation_config.json", "model.safetensors"]
     assert os.listdir(tmp_path) == ["out"]
+    monkeypatch.chdir(out)
+    export_model(".", config, params)
+    monkeypatch.chdir(tmp_path)
+    export_model("new/deeper", config, params)
+    assert sorted(os.listdir(tmp_path)) == ["new", "out"] and os.listdir(tmp_path / "new") == ["deeper"]
     (out / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="out is not empty"):
         export_model(out, config, params)
