@@ -194,6 +194,34 @@ def _listed(sample: Evaluated, row: PromptRow) -> dict[str, Any]:
     }
 
 
+def benchmark_wave(
+    rows: Sequence[PromptRow],
+    tokenizer: Tokenizer,
+    settings: BenchmarkSource,
+    stop_ids: frozenset[int],
+    positions: int,
+) -> tuple[list[str], Wave]:
+    """The prompts' texts and the wave of a benchmark. Its ``max_tokens`` is lowered to what ``positions`` leave.
+
+    Raises:
+      ValueError: no rows, or a prompt that leaves no position.
+    """
+    if not rows:
+        raise ValueError("a benchmark without rows can't be evaluated")
+    texts, prompts = render(rows, tokenizer, positions)
+    return texts, Wave(
+        prompts=tuple(prompts),
+        prompt_ids=tuple(range(len(rows))),
+        samples=settings.samples,
+        seed=settings.seed,
+        rollout=0,
+        max_tokens=min(settings.max_tokens, positions - max(map(len, prompts))),
+        stop_ids=stop_ids,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+
+
 def evaluate(
     params: Any,
     sampler: Samples,
@@ -223,21 +251,8 @@ def evaluate(
       ValueError: no rows, a prompt that leaves no position, or a grader that knows no right answer for a row.
       SamplingStopped: ``should_stop`` said so.
     """
-    if not rows:
-        raise ValueError("a benchmark without rows can't be evaluated")
     positions = sampler.config.max_position_embeddings
-    texts, prompts = render(rows, tokenizer, positions)
-    wave = Wave(
-        prompts=tuple(prompts),
-        prompt_ids=tuple(range(len(rows))),
-        samples=settings.samples,
-        seed=settings.seed,
-        rollout=0,
-        max_tokens=min(settings.max_tokens, positions - max(map(len, prompts))),
-        stop_ids=stop_ids,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-    )
+    texts, wave = benchmark_wave(rows, tokenizer, settings, stop_ids, positions)
     samples = sample_benchmark(params, sampler, tokenizer, rows, texts, wave, pool, should_stop, on_progress)
     for sample in samples:
         if sample.record.verdict is Verdict.NONE:

@@ -176,7 +176,7 @@ class _Run:
                 if cap != self.warm_cap:
                     reason = f"{self.name}: completions of up to {cap} tokens"
                     stack.enter_context(compile_counter().planned(reason, self.console.say))
-                    self.warm_cap = cap
+                    self._warm_up(cap)
                 self._rollout_and_updates(cap)
         self.console.end_progress()
         model = self.workdir / "model"
@@ -213,9 +213,9 @@ class _Run:
             self.state = self.learner.refresh_reference(self.state)
             self.refreshed = self.step // every
 
-    def _collect(self, cap: int) -> Rollout:
+    def _request(self, cap: int) -> WaveRequest:
         settings = self.settings
-        request = WaveRequest(
+        return WaveRequest(
             rollout=self.rollout,
             prompts=settings.prompts_per_rollout,
             samples=settings.samples_per_prompt,
@@ -225,6 +225,17 @@ class _Run:
             temperature=settings.temperature,
             again=settings.dynamic_sampling,
         )
+
+    def _warm_up(self, cap: int) -> None:
+        """Compiles every program of the sampler under this cap; the steps compile in the first update that follows."""
+        params = self.learner.rollout_params(self.state)
+        if not self.warm_cap:
+            self.tracker.warm_up(params)
+        self.sampler.warm_up(params, self._request(cap).wave(self.prompts[:1], 0))
+        self.warm_cap = cap
+
+    def _collect(self, cap: int) -> Rollout:
+        request, settings = self._request(cap), self.settings
         sequences = settings.prompts_per_rollout * settings.samples_per_prompt
 
         def show(done: int, tokens: int) -> None:
@@ -301,7 +312,8 @@ class _Run:
         """Writes a checkpoint, then lets go of all but the last ones."""
         folder = self.workdir / "checkpoints" / f"{self.step:06d}"
         if not records.committed(folder):
-            checkpoint.save_state(folder / "state", self.state)
+            with compile_counter().planned(f"{self.name}: checkpoints", self.console.say):
+                checkpoint.save_state(folder / "state", self.state)
             progress = {
                 "step": self.step,
                 "rollout": self.rollout,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from r1jax import config, data
-from r1jax.evaluation.benchmark import evaluate
+from r1jax.evaluation.benchmark import benchmark_wave, evaluate
 from r1jax.pipeline import records
 from r1jax.pipeline.benchmarks import write_evaluation
 from r1jax.pipeline.records import evaluation_folder
@@ -39,15 +39,12 @@ class Tracker:
         sources: dict[str, config.BenchmarkSource] = {name: context.recipe.benchmarks[name] for name in benchmarks}
         self._benchmarks = {name: (source, data.load_prompts(source)) for name, source in sources.items()}
 
-    @property
-    def longest_prompt(self) -> int:
-        """Tokens of the longest prompt of any benchmark; 0 if there is none."""
-        prompts = (
-            data.render_prompt(r.template, r.problem, self._tokenizer)[1]
-            for _, rows in self._benchmarks.values()
-            for r in rows
-        )
-        return max(map(len, prompts), default=0)
+    def warm_up(self, params: Any) -> None:
+        """Compiles what the benchmarks need."""
+        for source, rows in self._benchmarks.values():
+            positions = self._sampler.config.max_position_embeddings
+            _, wave = benchmark_wave(rows, self._tokenizer, source, self._stop_ids, positions)
+            self._sampler.warm_up(params, wave)
 
     def evaluate(self, params: Any, step: int) -> None:
         """Evaluates all benchmarks after ``step`` updates; what an earlier session evaluated is not done again.
