@@ -36,16 +36,17 @@ class Attention(nnx.Module):
         self.scale = H**-0.5
 
     def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):
-        """``x [B, T, D]``; ``cache`` holds one layer's slice. Returns the output and the new entries ``[B, T, K, H]``."""
+        """``x [B, T, D]``; ``cache`` holds one layer's slice. Returns the output and the new entries ``[B, K, T, H]``."""
         q = apply_rope(constrain(self.q(x), "batch", "sequence", "activation_heads", None), *rope)
         k = apply_rope(self.k(x), *rope)
         v = self.v(x)
+        entries = {"k": k.swapaxes(1, 2), "v": v.swapaxes(1, 2)}
         if cache is None or cache.own is None:
             y = packed_attention(q, k, v, segment_ids, self.scale)
         else:
-            blocks = [(block["k"], block["v"]) for block in (cache.prompt, cache.own)]
-            y = decode_attention(q, k, v, blocks[0], cache.prompt_length, blocks[1], cache.own_length, self.scale)
-        return self.o(constrain(y, "batch", "sequence", "activation_heads", None)), {"k": k, "v": v}
+            new, prompt, own = ((block["k"], block["v"]) for block in (entries, cache.prompt, cache.own))
+            y = decode_attention(q, *new, prompt, cache.prompt_length, own, cache.own_length, self.scale)
+        return self.o(constrain(y, "batch", "sequence", "activation_heads", None)), entries
 
 
 class Block(nnx.Module):
@@ -102,14 +103,14 @@ def _norm_schema(config: ModelConfig) -> Schema:
 
 
 def init_block(config: ModelConfig, rows: int, length: int, dtype: Any) -> dict[str, jax.Array]:
-    """One block of cache: keys and values ``[L, rows, length, K, H]``."""
-    shape = (config.num_hidden_layers, rows, length, config.num_key_value_heads, config.head_dim)
+    """One block of cache: keys and values ``[L, rows, K, length, H]``."""
+    shape = (config.num_hidden_layers, rows, config.num_key_value_heads, length, config.head_dim)
     return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
 
 def block_axes(config: ModelConfig) -> dict[str, tuple[str | None, ...]]:
     """Logical axes of ``init_block``'s leaves."""
-    axes = ("layer", "batch", None, "kv_heads", "head_dim")
+    axes = ("layer", "batch", "kv_heads", None, "head_dim")
     return {"k": axes, "v": axes}
 
 

@@ -7,7 +7,7 @@ Every architecture is a *family*: a module with
 ``forward(config, params, tokens, positions, segment_ids=None, cache=None, routes=None)``
     ``-> (hidden [B, T, D], cache, aux)``;
 ``init_block(config, rows, length, dtype) -> block``
-    one block of cache, all leaves ``[L, rows, length, ...]``.
+    one block of cache, all leaves ``[L, rows, ..., length, width]``.
 
 Hidden states, not logits, come out: the head (``head_weight``) is one op (``ops.head``) that sampler, reference
 and trainer share. Callers name no architecture: ``models.forward`` and its neighbours dispatch on the configuration.
@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 Array = Any
-Block = Any  # a pytree that only the family understands; every leaf is [L, rows, length, ...]
+Block = Any  # a pytree that only the family understands; every leaf is [L, rows, ..., length, width]
 
 
 class Cache(NamedTuple):
@@ -33,9 +33,9 @@ class Cache(NamedTuple):
       The caller advances ``own_length``.
 
     Attributes:
-      prompt: leaves ``[L, P, S, ...]``.
+      prompt: leaves ``[L, P, ..., S, width]``.
       prompt_length: int32 ``[P]``, valid entries.
-      own: leaves ``[L, P*N, S', ...]``, or None.
+      own: leaves ``[L, P*N, ..., S', width]``, or None.
       own_length: int32 ``[P*N]``, entries written so far, or None.
     """
 

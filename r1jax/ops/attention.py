@@ -23,7 +23,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: flo
 
     Args:
       q: ``[B, T, N, H]``; the N query heads share K key heads in order, N a multiple of K.
-      k, v: ``[B, S, K, H]``.
+      k, v: ``[B, K, S, H]``: as caches hold them, so that a product reads them in place.
       mask: bool, broadcastable to ``[B, T, S]``; true where the query may look.
       scale: of the scores.
 
@@ -32,17 +32,17 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: flo
       Where the mask lets nothing through the values are 0 and the logsumexp is -inf.
     """
     B, T, N, H = q.shape
-    K = k.shape[2]
+    K, S = k.shape[1:3]
     dtype = jnp.promote_types(q.dtype, jnp.float32)
     q = q.reshape(B, T, K, N // K, H)
-    scores = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, precision=_precision(q), preferred_element_type=dtype) * scale
-    seen = jnp.broadcast_to(mask, (B, T, k.shape[1]))[:, None, None]
+    scores = jnp.einsum("BTKGH,BKSH->BKGTS", q, k, precision=_precision(q), preferred_element_type=dtype) * scale
+    seen = jnp.broadcast_to(mask, (B, T, S))[:, None, None]
     scores = jnp.where(seen, scores, -jnp.inf)
-    top = jnp.max(scores, -1, keepdims=True, initial=jnp.finfo(dtype).min)
+    top = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=jnp.finfo(dtype).min))
     weights = jnp.exp(scores - top)
     total = jnp.sum(weights, -1, keepdims=True)
     values = jnp.einsum(
-        "BKGTS,BSKH->BTKGH", weights.astype(v.dtype), v, precision=_precision(v), preferred_element_type=dtype
+        "BKGTS,BKSH->BTKGH", weights.astype(v.dtype), v, precision=_precision(v), preferred_element_type=dtype
     )
     total = jnp.moveaxis(total, 3, 1)  # [B, T, K, G, 1]
     top = jnp.moveaxis(top, 3, 1)
@@ -71,7 +71,7 @@ def packed_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.
     T = q.shape[1]
     mask = (segment_ids[:, :, None] == segment_ids[:, None, :]) & (segment_ids[:, :, None] != 0)
     mask &= jnp.arange(T)[:, None] >= jnp.arange(T)[None, :]
-    return attend(q, k, v, mask, scale)[0].astype(q.dtype)
+    return attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask, scale)[0].astype(q.dtype)
 
 
 def decode_attention(
@@ -89,18 +89,18 @@ def decode_attention(
     A prompt's keys are held and read once for all its lanes: to that block the lanes are queries of one row.
 
     Args:
-      q: ``[P*lanes, 1, N, H]``. k, v: the same token's, ``[P*lanes, 1, K, H]``.
-      prompt: keys and values ``[P, S, K, H]``. prompt_length: ``[P]``.
-      own: keys and values ``[P*lanes, S', K, H]``. own_length: ``[P*lanes]``, entries that are valid.
+      q: ``[P*lanes, 1, N, H]``. k, v: the same token's, ``[P*lanes, K, 1, H]``.
+      prompt: keys and values ``[P, K, S, H]``. prompt_length: ``[P]``.
+      own: keys and values ``[P*lanes, K, S', H]``. own_length: ``[P*lanes]``, entries that are valid.
 
     Returns:
       ``[P*lanes, 1, N, H]`` in q's dtype.
     """
     B, _, N, H = q.shape
-    P, S = prompt[0].shape[:2]
+    P, _, S, _ = prompt[0].shape
     in_prompt = (jnp.arange(S) < prompt_length[:, None])[:, None]
     values, logsumexp = attend(q.reshape(P, B // P, N, H), *prompt, in_prompt, scale)
-    in_own = (jnp.arange(own[0].shape[1]) < own_length[:, None])[:, None]
+    in_own = (jnp.arange(own[0].shape[2]) < own_length[:, None])[:, None]
     parts = [
         (values.reshape(B, 1, N, -1), logsumexp.reshape(B, 1, N)),
         attend(q, *own, in_own, scale),

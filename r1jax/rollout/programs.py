@@ -49,7 +49,7 @@ class Limits(NamedTuple):
       stop_ids: int32 ``[n]``, padded with -1.
       max_tokens: of a completion.
       steps: most tokens of this chunk.
-      idle: the chunk ends once so many lanes are idle and one of them has just finished.
+      idle: the chunk ends once so many more lanes are idle than at its start.
     """
 
     stop_ids: jax.Array
@@ -104,7 +104,7 @@ class Programs:
         _, filled, _ = models.forward(self.config, params, tokens, positions, segments, Cache(block, lengths))
 
         def put(block, new):  # a row past the end pads the list and is dropped
-            return block.at[:, rows, :S].set(new, mode="drop")
+            return block.at[:, rows].set(new, mode="drop")
 
         cache = state.cache._replace(
             prompt=jax.tree.map(put, state.cache.prompt, filled.prompt),
@@ -129,22 +129,20 @@ class Programs:
         B, C = state.tokens.shape
         lanes = B // state.cache.prompt_length.shape[0]
         rows = jnp.arange(B)
+        prompt_length = jnp.repeat(state.cache.prompt_length, lanes)
         idle_at_start = jnp.sum(~state.active)
 
         def going_on(carry):
             step, state = carry
-            idle = jnp.sum(~state.active)
-            enough_finished = (idle > idle_at_start) & (idle >= limits.idle)
+            enough_finished = jnp.sum(~state.active) - idle_at_start >= limits.idle
             full = jnp.any(state.active & (state.cache.own_length >= C))
             return (step < limits.steps) & jnp.any(state.active) & ~enough_finished & ~full
 
         def body(carry):
             step, state = carry
             drawn = state.cache.own_length
-            positions = jnp.repeat(state.cache.prompt_length, lanes, total_repeat_length=B) + drawn
-            hidden, cache, _ = models.forward(
-                self.config, params, state.last[:, None], positions[:, None], cache=state.cache
-            )
+            positions = (prompt_length + drawn)[:, None]
+            hidden, cache, _ = models.forward(self.config, params, state.last[:, None], positions, cache=state.cache)
             logits = head_logits(hidden[:, 0], head)
             tokens, logprobs = sample(logits, uniforms(state.keys, drawn, logits.dtype), distribution)
             place = jnp.where(state.active, drawn, C)  # a place past the end is dropped
@@ -178,12 +176,14 @@ class Programs:
 
         def resize(x, axis):
             kept = jax.lax.slice_in_dim(x, 0, min(length, x.shape[axis]), axis=axis)
-            return jnp.pad(kept, [(0, length - kept.shape[axis] if i == axis else 0) for i in range(x.ndim)])
+            padding = [(0, 0)] * x.ndim
+            padding[axis] = (0, length - kept.shape[axis])
+            return jnp.pad(kept, padding)
 
         cache = Cache(
             prompt=jax.tree.map(lambda x: x[:, source], state.cache.prompt),
             prompt_length=state.cache.prompt_length[source],
-            own=jax.tree.map(lambda x: resize(x[:, lanes], 2), state.cache.own),
+            own=jax.tree.map(lambda x: resize(x[:, lanes], -2), state.cache.own),
             own_length=state.cache.own_length[lanes],
         )
         return DecodeState(

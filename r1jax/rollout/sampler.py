@@ -17,7 +17,7 @@ from r1jax import models
 from r1jax.config import SamplerSettings
 from r1jax.rollout.programs import DecodeState, Limits, Programs
 from r1jax.rollout.sampling import Distribution
-from r1jax.rollout.schedule import Admission, Slots, ladder, row_ladder
+from r1jax.rollout.schedule import Admission, Slots, ladder, prompt_bucket, row_ladder
 from r1jax.rollout.wave import SampledSequence, Wave
 from r1jax.sharding import Layout
 
@@ -64,7 +64,7 @@ class Sampler:
         return fits[-1] if fits else self._row_buckets(wave)[0]
 
     def _prompt_length(self, wave: Wave) -> int:
-        return ladder(self.settings.prompt_bucket, max(len(p) for p in wave.prompts))[-1]
+        return prompt_bucket(self.settings.prompt_bucket, max(len(p) for p in wave.prompts))
 
     def _lengths(self, wave: Wave) -> tuple[int, ...]:
         return ladder(self.settings.completion_bucket, wave.max_tokens)
@@ -125,7 +125,8 @@ class Sampler:
     def warm_up(self, params: Any, wave: Wave) -> None:
         """Compiles every program that waves of these limits may need, on empty states, so that none compiles later.
 
-        ``wave``'s ``max_tokens``, ``samples``, restrictions and longest prompt count; what it asks for is not sampled.
+        Of ``wave`` count ``max_tokens``, ``samples``, whether it is restricted, and the bucket of its longest prompt (let
+        ``prompt_bucket`` cover all prompts); what it asks for is not sampled.
         """
         lengths, row_buckets = self._lengths(wave), self._row_buckets(wave)
         lanes, prompt_length = self._lanes(wave), self._prompt_length(wave)
@@ -134,7 +135,7 @@ class Sampler:
                 for length in lengths:
                     slots = Slots(wave, rows, lanes)
                     state = self._programs.empty(rows, lanes, prompt_length, length)
-                    for fill in self._fill_sizes(rows):
+                    for fill in self._fill_sizes(wave, rows):
                         state = self._fill(params, state, wave, [], fill)
                     state = self._start(state, wave, [])
                     state, _ = self._decode(params, state, wave, slots)
@@ -162,17 +163,15 @@ class Sampler:
 
     # ------------------------------------------------------------------------------------------ between two chunks
     def _admit(self, params, state: DecodeState, wave: Wave, slots: Slots, admission: Admission) -> DecodeState:
-        waiting = admission.prompts
-        while waiting:
-            size = next((s for s in self._fill_sizes(slots.rows) if s >= len(waiting)), slots.rows)
-            state = self._fill(params, state, wave, waiting[:size], size)
-            waiting = waiting[size:]
+        if admission.prompts:
+            size = min(size for size in self._fill_sizes(wave, slots.rows) if size >= len(admission.prompts))
+            state = self._fill(params, state, wave, admission.prompts, size)
         return self._start(state, wave, admission.lanes) if admission.lanes else state
 
-    def _fill_sizes(self, rows: int) -> tuple[int, ...]:
-        """Sizes of a prefill, smallest first: about a quarter of the rows, and all."""
-        steps = row_ladder(rows, self.layout.batch_shards)
-        return tuple(sorted({steps[min(2, len(steps) - 1)], rows}))
+    def _fill_sizes(self, wave: Wave, rows: int) -> tuple[int, ...]:
+        """Sizes of a prefill. Fewer rows than the most are filled only once, when a wave begins with them."""
+        buckets = self._row_buckets(wave)
+        return buckets if rows == buckets[0] else (rows,)
 
     def _fill(self, params, state: DecodeState, wave: Wave, prompts: list[tuple[int, int]], size: int) -> DecodeState:
         S = self._prompt_length(wave)
@@ -250,9 +249,11 @@ class Sampler:
 
     def _fit_bucket(self, state, wave: Wave, slots: Slots, active: np.ndarray, length: np.ndarray) -> DecodeState:
         """Moves to fewer rows once no prompt waits, and to the length that the longest live sequence needs."""
+        if slots.finished:
+            return state
         rows, current = slots.rows, state.tokens.shape[1]
         occupied = slots.occupied()
-        if not slots.prompts_waiting and len(occupied):
+        if not slots.prompts_waiting:
             rows = min(r for r in self._row_buckets(wave) if r >= len(occupied))
         lengths = self._lengths(wave)
         needed = int(np.max(length[active], initial=0))

@@ -14,19 +14,22 @@ def ladder(first: int, last: int) -> tuple[int, ...]:
     """Lengths of buckets: ``first`` doubled until it covers ``last``; the final one is cut to ``last`` rounded up to 16."""
     end = -(-last // 16) * 16
     steps = [min(first, end)]
-    while steps[-1] < end:
+    while steps[-1] < last:
         steps.append(min(2 * steps[-1], end))
     return tuple(steps)
 
 
+def prompt_bucket(first: int, longest: int) -> int:
+    """``first``, doubled until it holds the ``longest`` prompt. Never cut to it: waves would compile for their own lengths."""
+    while first < longest:
+        first *= 2
+    return first
+
+
 def row_ladder(rows: int, multiple: int) -> tuple[int, ...]:
-    """Numbers of prompt rows, largest first: ``rows`` halved down to an eighth, each a multiple of the mesh's shards."""
-    steps: list[int] = []
-    for divisor in (1, 2, 4, 8):
-        step = max(multiple, -(-rows // divisor // multiple) * multiple)
-        if not steps or step < steps[-1]:
-            steps.append(step)
-    return tuple(steps)
+    """Numbers of prompt rows: ``rows`` and a quarter of them, each a multiple of the mesh's shards."""
+    steps = (-(-rows // multiple) * multiple, -(-rows // 4 // multiple) * multiple)
+    return tuple(sorted(set(steps), reverse=True))
 
 
 @dataclass

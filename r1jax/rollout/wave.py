@@ -42,6 +42,8 @@ class Wave:
     first_sample: int = 0
 
     def __post_init__(self):
+        if not self.prompts:
+            raise ValueError("a wave needs at least one prompt")
         if len(self.prompts) != len(self.prompt_ids):
             raise ValueError(f"a wave of {len(self.prompts)} prompts has {len(self.prompt_ids)} prompt_ids")
         if len(set(self.prompt_ids)) != len(self.prompt_ids):
@@ -52,6 +54,10 @@ class Wave:
         for name, value, allowed in (
             ("samples", self.samples, self.samples >= 1),
             ("max_tokens", self.max_tokens, self.max_tokens >= 1),
+            ("seed", self.seed, 0 <= self.seed < 2**31),
+            ("rollout", self.rollout, 0 <= self.rollout < 2**31),
+            ("prompt_ids", self.prompt_ids, all(0 <= number < 2**31 for number in self.prompt_ids)),
+            ("first_sample", self.first_sample, 0 <= self.first_sample < 2**31 - self.samples),
             ("temperature", self.temperature, self.temperature >= 0),
             ("top_p", self.top_p, 0 < self.top_p <= 1),
             ("top_k", self.top_k, self.top_k >= 0),

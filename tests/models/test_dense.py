@@ -169,7 +169,7 @@ def test_a_lane_at_the_end_of_its_block_writes_nowhere():
     _, after, _ = models.forward(QWEN, params, np.ones((2, 1), int), np.ones((2, 1), int), cache=cache)
     for leaf in jax.tree.leaves(after.own):
         assert (leaf[:, 0] == 7).all()
-        assert (leaf[:, 1, [0, 2]] == 7).all() and (leaf[:, 1, 1] != 7).all()
+        assert (leaf[:, 1, :, [0, 2]] == 7).all() and (leaf[:, 1, :, 1] != 7).all()
 
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 2, 4)])

@@ -15,14 +15,14 @@ decode = jax.jit(lambda *arguments: attention.decode_attention(*arguments, SCALE
 
 
 def oracle(q, k, v, mask):
-    """``q [B, T, N, H]``, ``k, v [B, S, K, H]``, ``mask [B, T, S]``: values, and logsumexp, in float64."""
+    """``q [B, T, N, H]``, ``k, v [B, K, S, H]``, ``mask [B, T, S]``: values, and logsumexp, in float64."""
     values, logsumexp = np.zeros(q.shape), np.full(q.shape[:3], -np.inf)
     for b, t, n in np.ndindex(*q.shape[:3]):
         seen = np.flatnonzero(mask[b, t])
         if len(seen):
-            shared = n // (q.shape[2] // k.shape[2])
-            weights = np.exp(k[b, seen, shared] @ q[b, t, n] * SCALE)
-            values[b, t, n] = weights @ v[b, seen, shared] / weights.sum()
+            shared = n // (q.shape[2] // k.shape[1])
+            weights = np.exp(k[b, shared, seen] @ q[b, t, n] * SCALE)
+            values[b, t, n] = weights @ v[b, shared, seen] / weights.sum()
             logsumexp[b, t, n] = np.log(weights.sum())
     return values, logsumexp
 
@@ -35,7 +35,7 @@ def draw(seed, *shapes):
 @pytest.mark.parametrize("heads, shared", [(4, 4), (4, 2), (3, 1)])
 @pytest.mark.parametrize("queries", [1, 3])
 def test_attend_is_the_softmax_and_is_empty_where_nothing_is_seen(heads, shared, queries):
-    q, k, v = draw(0, (2, queries, heads, 6), (2, 5, shared, 6), (2, 5, shared, 6))
+    q, k, v = draw(0, (2, queries, heads, 6), (2, shared, 5, 6), (2, shared, 5, 6))
     mask = np.random.default_rng(1).random((2, queries, 5)) < 0.6
     mask[1, 0] = False
     with jax.enable_x64(True):
@@ -47,15 +47,15 @@ def test_attend_is_the_softmax_and_is_empty_where_nothing_is_seen(heads, shared,
 
 
 def test_large_scores_neither_overflow_nor_vanish():
-    q, k, v = draw(2, (1, 2, 1, 4), (1, 3, 1, 4), (1, 3, 1, 4))
+    q, k, v = draw(2, (1, 2, 1, 4), (1, 1, 3, 4), (1, 1, 3, 4))
     values, logsumexp = attend(*map(np.float32, (1e4 * q, k, v)), np.ones((1, 1, 3), bool))
     assert np.isfinite(values).all() and np.isfinite(logsumexp).all()
-    best = (q[0, :, 0] @ k[0, :, 0].T).argmax(-1)
-    np.testing.assert_allclose(values[0, :, 0], v[0, best, 0], rtol=1e-5)
+    best = (q[0, :, 0] @ k[0, 0].T).argmax(-1)
+    np.testing.assert_allclose(values[0, :, 0], v[0, 0, best], rtol=1e-5)
 
 
 def test_gradients_are_those_of_finite_differences_and_finite_where_nothing_is_seen():
-    q, k, v = draw(3, (1, 2, 2, 4), (1, 3, 1, 4), (1, 3, 1, 4))
+    q, k, v = draw(3, (1, 2, 2, 4), (1, 1, 3, 4), (1, 1, 3, 4))
     mask = np.array([[[1, 1, 0], [0, 0, 0]]], bool)
     (weight,) = draw(4, (1, 2, 2, 4))
 
@@ -73,12 +73,12 @@ def test_gradients_are_those_of_finite_differences_and_finite_where_nothing_is_s
 
 
 def test_blocks_merge_as_if_they_had_been_one():
-    q, k, v = draw(6, (2, 1, 4, 6), (2, 9, 2, 6), (2, 9, 2, 6))
+    q, k, v = draw(6, (2, 1, 4, 6), (2, 2, 9, 6), (2, 2, 9, 6))
     mask = np.random.default_rng(7).random((2, 1, 9)) < 0.5
     mask[0, 0, 3:7] = False  # an empty part
     mask[:, :, 8] = True
     with jax.enable_x64(True):
-        parts = [attend(q, k[:, s], v[:, s], mask[:, :, s]) for s in (slice(0, 3), slice(3, 7), slice(7, 9))]
+        parts = [attend(q, k[:, :, s], v[:, :, s], mask[:, :, s]) for s in (slice(0, 3), slice(3, 7), slice(7, 9))]
         found = jax.jit(attention.merge)(parts)
     np.testing.assert_allclose(found, oracle(q, k, v, mask)[0], atol=1e-12)
 
@@ -92,14 +92,14 @@ def test_packed_attention_is_causal_within_segments():
             mask[0, t, s] = segments[0, t] == segments[0, s] != 0
     with jax.enable_x64(True):
         found = jax.jit(lambda *a: attention.packed_attention(*a, SCALE))(q, k, v, segments)
-    np.testing.assert_allclose(found, oracle(q, k, v, mask)[0], atol=1e-12)
+    np.testing.assert_allclose(found, oracle(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask)[0], atol=1e-12)
     assert (np.asarray(found)[0, 5:] == 0).all()
 
 
 def decode_arguments(prompts=2, lanes=3, heads=4, shared=2, dtype=np.float64):
     B, S, C, H = prompts * lanes, 5, 4, 6
-    shapes = [(B, 1, heads, H), (B, 1, shared, H), (B, 1, shared, H)]
-    shapes += [(prompts, S, shared, H)] * 2 + [(B, C, shared, H)] * 2
+    shapes = [(B, 1, heads, H), (B, shared, 1, H), (B, shared, 1, H)]
+    shapes += [(prompts, shared, S, H)] * 2 + [(B, shared, C, H)] * 2
     q, k, v, *blocks = (x.astype(dtype) for x in draw(9, *shapes))
     prompt_length = np.array([S, 0] + [2] * (prompts - 2))  # a prompt of one token prefills nothing
     own_length = np.arange(B) % (C + 1)
@@ -109,10 +109,8 @@ def decode_arguments(prompts=2, lanes=3, heads=4, shared=2, dtype=np.float64):
 def joined(q, k, v, prompt, prompt_length, own, own_length):
     """The oracle on the concatenation of prompt, own block and the token itself."""
     lanes = len(q) // len(prompt_length)
-    keys, values = (
-        np.concatenate([np.repeat(p, lanes, 0), o, new], 1) for p, o, new in zip(prompt, own, (k, v))
-    )
-    S, C = prompt[0].shape[1], own[0].shape[1]
+    keys, values = (np.concatenate([np.repeat(p, lanes, 0), o, new], 2) for p, o, new in zip(prompt, own, (k, v)))
+    S, C = prompt[0].shape[2], own[0].shape[2]
     mask = np.ones((len(q), 1, S + C + 1), bool)
     mask[:, 0, :S] = np.arange(S) < np.repeat(prompt_length, lanes)[:, None]
     mask[:, 0, S : S + C] = np.arange(C) < own_length[:, None]
