@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -213,6 +214,16 @@ def test_convert_and_export_keep_the_model(model_dir, tmp_path, capfd):
     options = ["--prompt", "ab", "--max-tokens", 8, "--temperature", 0]
     first, second, third = (samples_of(capfd, p, *options) for p in (model_dir, tmp_path / "orbax", tmp_path / "hf"))
     assert first == second == third
+
+
+def test_the_default_length_keeps_to_the_models_positions(tmp_path, model_dir, capfd):
+    short = tmp_path / "short"
+    shutil.copytree(model_dir, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 12}))
+    assert len(samples_of(capfd, short, "--prompt", "abc", "--temperature", "0")[0]["token_ids"]) <= 8
+    assert cli.main(["generate", str(short), "--prompt", "abc", "--max-tokens", "9"]) == 2
+    assert "max_position_embeddings 12" in capfd.readouterr().err
 
 
 def test_without_json_the_text_is_printed(model_dir, capfd):

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument("--prompt", metavar="TEXT", help="one prompt")
     prompts.add_argument("--prompts", metavar="FILE.jsonl", help='a prompt per line: {"prompt": "..."} or "..."')
-    add_sampling_arguments(parser, samples=1, temperature=1.0, top_p=1.0, max_tokens=256)
+    add_sampling_arguments(parser, samples=1, temperature=1.0, top_p=1.0, max_tokens=None)
     parser.add_argument("--chat", action="store_true", help="put each prompt through the model's chat template")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -71,13 +71,14 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
     token_ids = [render_prompt(template, prompt, model.tokenizer)[1] for prompt in prompts]
     if [] in token_ids:
         raise ValueError("an empty prompt needs a tokenizer that begins every text with a token; this one does not")
+    left = model.config.max_position_embeddings - max(map(len, token_ids))
     wave = Wave(
         prompts=tuple(np.array(ids, np.int32) for ids in token_ids),
         prompt_ids=tuple(range(len(prompts))),
         samples=arguments.samples,
         seed=arguments.seed,
         rollout=0,
-        max_tokens=arguments.max_tokens,
+        max_tokens=arguments.max_tokens or max(1, min(256, left)),
         stop_ids=frozenset(model.config.eos_token_ids) | frozenset(model.tokenizer.eos_ids),
         temperature=arguments.temperature,
         top_p=arguments.top_p,
