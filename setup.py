@@ -21,7 +21,7 @@ setup(
         "jax>=0.10",
         "flax>=0.12",
         "optax>=0.2.5",
-        "orbax-checkpoint>=0.12",
+        "orbax-checkpoint>=0.12.8",
         "grain>=0.2.15",
         "tensorflow-datasets>=4.9.9",
         "importlib_resources",  # tensorflow-datasets needs it and does not say so
