@@ -37,7 +37,9 @@ make_environment() {
     return 0
   fi
   echo "Installing into $folder with $("$python" -V) ..."
-  [ -x "$folder/bin/python" ] && "$folder/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$folder" || return 2
+  if [ "$("$folder/bin/python" -VV 2>/dev/null)" != "$("$python" -VV)" ]; then  # none yet, or another Python's
+    "$python" -m venv --clear "$folder" || return 2
+  fi
   local arguments
   for arguments in "$@"; do
     # shellcheck disable=SC2086  # the words of a line are pip's arguments
