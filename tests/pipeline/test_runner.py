@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -30,6 +29,7 @@ class Settings:
     sleep: float = 0.0
     fail_at: int = -1
     stop_at: int = -1
+    pause_at: int = -1
     makes_model: bool = True
     workers: WorkerSettings = WorkerSettings()
 
@@ -62,6 +62,8 @@ class Toy:
             records.commit(update, ["metrics.json"])
             print("update", step, flush=True)
             time.sleep(self.settings.sleep)
+            while step == self.settings.pause_at and not context.stop():
+                time.sleep(0.02)
         if not self.settings.makes_model:
             return Artefacts(steps=self.settings.steps)
         records.write_atomic(workdir / "model" / "text", text)
@@ -302,47 +304,42 @@ def process(home, tmp_path):
         child.wait()
 
 
-SLOW = ("stages.first.steps=100", "stages.first.sleep=0.1")
+def finish(child):
+    out, err = child.communicate(timeout=300)
+    return child.returncode, out, err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_with_75_and_the_same_command_goes_on(process, tmp_path, number):
-    child = process("stages.first.steps=8", "stages.first.sleep=0.2")
+    child = process("stages.first.pause_at=1")
     child.send_signal(number)
-    _, err = child.communicate(timeout=60)
-    assert child.returncode == 75 and f"stopped by {number.name}" in err and "Traceback" not in err
+    code, _, err = finish(child)
+    assert code == 75 and f"stopped by {number.name}" in err and "Traceback" not in err
     done = clocks(tmp_path / "w")
-    assert 1 <= len(done) < 8
-    child = process("stages.first.steps=8", "stages.first.sleep=0.2", wait=False)
-    out, _ = child.communicate(timeout=60)
-    assert child.returncode == 0 and out.splitlines()[-1] == str(tmp_path / "w")
-    assert clocks(tmp_path / "w")[: len(done)] == done
+    assert len(done) == 1
+    code, out, _ = finish(process("stages.first.pause_at=1", wait=False))
+    assert code == 0 and out.splitlines()[-1] == str(tmp_path / "w")
+    assert clocks(tmp_path / "w")[:1] == done and len(clocks(tmp_path / "w")) == 6
 
 
 def test_a_second_interrupt_ends_at_once(process):
-    child = process("stages.first.sleep=60")
+    child = process("stages.first.sleep=600")
     child.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert child.poll() is None  # asleep inside an update, it has not seen the flag yet
-    child.send_signal(signal.SIGINT)
-    child.communicate(timeout=10)
-    assert child.returncode == -signal.SIGINT
+    while "stopping after saving" not in child.stderr.readline():
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)  # asleep inside an update, it has not looked at the flag
+    assert finish(child)[0] == -signal.SIGINT
 
 
 def test_a_killed_run_leaves_no_lock_and_nothing_half_done(process, tmp_path):
-    child = process(*SLOW)
-    other = process(*SLOW, wait=False)
-    _, err = other.communicate(timeout=60)
-    assert other.returncode == 2 and f"in use by process {child.pid}" in err
+    child = process("stages.first.pause_at=1")
+    code, _, err = finish(process("stages.first.pause_at=1", wait=False))
+    assert code == 2 and f"in use by process {child.pid}" in err
     child.kill()
     child.wait()
     done = clocks(tmp_path / "w")
-    child = process(*SLOW[:1], "stages.first.sleep=0.1", wait=False)
-    while len(clocks(tmp_path / "w")) <= len(done) and child.poll() is None:
-        time.sleep(0.1)
-    child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=60)
-    assert child.returncode == 75 and clocks(tmp_path / "w")[: len(done) - 1] == done[:-1]
+    assert finish(process("stages.first.pause_at=1", wait=False))[0] == 0
+    assert clocks(tmp_path / "w")[:1] == done and len(clocks(tmp_path / "w")) == 6
 
 
 def test_a_stop_between_stages_is_seen(home, evaluated, monkeypatch):
