@@ -44,12 +44,18 @@ def sequence_keys(seed: jax.Array, rollout: jax.Array, prompt_ids: jax.Array, sa
 
 
 def uniforms(keys: jax.Array, positions: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """One number in [0, 1) per row: ``keys`` uint32 ``[B, 2]`` folded with ``positions`` int32 ``[B]``."""
+    """One number in [0, 1) per row: ``keys`` uint32 ``[B, 2]`` folded with ``positions`` int32 ``[B]``.
 
-    def draw(key, position):
-        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key), position), dtype=dtype)
+    The folded key is not used as a key: its own bits, the output of the generator's one hash, are the number.
+    """
 
-    return jax.vmap(draw)(keys, positions)
+    def fold(key, position):
+        return jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(key), position))
+
+    high, low = (word.astype(dtype) for word in jnp.split(jax.vmap(fold)(keys, positions) >> 8, 2, axis=-1))
+    # 24 bits in float32 are exact and below 1; more would round up to it.
+    number = high * 2.0**-24 if dtype == jnp.float32 else high * 2.0**-24 + low * 2.0**-48
+    return number[:, 0]
 
 
 def restrict(weights: jax.Array, distribution: Distribution) -> jax.Array:
