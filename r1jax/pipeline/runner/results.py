@@ -18,23 +18,27 @@ def read_figures(folder: epath.Path) -> dict[str, Any] | None:
     return json.loads((folder / "figures.json").read_text()) if records.committed(folder) else None
 
 
-def phase_seconds(workdir: epath.Path) -> dict[str, float]:
-    """Seconds of each phase (``STAGE: part``) over all sessions; a killed session's last phase is not in it."""
-    total: dict[str, float] = {}
+def phases(workdir: epath.Path) -> dict[str, dict[str, float]]:
+    """``{STAGE: part: {seconds, compiling}}`` over all sessions; a killed session's last phase is not in it."""
+    total: dict[str, dict[str, float]] = {}
     for file in sorted((workdir / "timing").glob("session-*.json")):
-        for phase, seconds in json.loads(file.read_text()).items():
-            total[phase] = total.get(phase, 0.0) + seconds
+        for phase, spent in json.loads(file.read_text()).items():
+            before = total.get(phase, {})
+            total[phase] = {name: before.get(name, 0.0) + seconds for name, seconds in spent.items()}
     return total
 
 
 def time_table(workdir: epath.PathLike) -> tuple[list[str], list[list[Any]]]:
-    """``(columns, rows)`` of where the time went: each phase, and below it what a stage timed within itself."""
+    """``(columns, rows)`` of where the time went: each phase, and below it what a stage timed within itself.
+
+    Compiling is part of what is listed below it too: a program is compiled when it is first wanted.
+    """
     workdir = epath.Path(workdir)
     rows: list[list[Any]] = []
-    phases = phase_seconds(workdir)
-    for phase, seconds in phases.items():
-        rows.append([phase, round(seconds, 1)])
+    found = phases(workdir)
+    for phase, spent in found.items():
         stage, _, part = phase.partition(": ")
+        rows += [[phase, round(spent["seconds"], 1)], ["  of which compiling", round(spent["compiling"], 1)]]
         if part.startswith("benchmarks"):
             continue
         within: dict[str, float] = {}
@@ -43,7 +47,7 @@ def time_table(workdir: epath.PathLike) -> tuple[list[str], list[list[Any]]]:
                 if key.endswith("_s") and key != "total_s":
                     within[key] = within.get(key, 0.0) + value
         rows += [[f"  {key.removesuffix('_s')}", round(value, 1)] for key, value in within.items()]
-    return ["phase", "seconds"], [*rows, ["all", round(sum(phases.values()), 1)]]
+    return ["phase", "seconds"], [*rows, ["all", round(sum(spent["seconds"] for spent in found.values()), 1)]]
 
 
 def stage_result(workdir: epath.Path, stage: config.StageSettings) -> dict[str, Any]:
@@ -64,7 +68,9 @@ def stage_result(workdir: epath.Path, stage: config.StageSettings) -> dict[str, 
         "complete": record is not None,
         **figures,
         "steps": record["steps"] if record else sum(map(records.committed, (folder / "updates").glob("*"))),
-        "seconds": round(sum(s for phase, s in phase_seconds(workdir).items() if phase.startswith(f"{stage.name}: ")), 1),
+        "seconds": round(
+            sum(s["seconds"] for phase, s in phases(workdir).items() if phase.startswith(f"{stage.name}: ")), 1
+        ),
         "figures": record["figures"] if record else {},
     }
 

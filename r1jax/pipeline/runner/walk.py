@@ -34,17 +34,18 @@ class Phases:
         number = len(list((workdir / "timing").glob("session-*.json")))
         self.file = workdir / "timing" / f"session-{number:03d}.json"
         self.console = console
-        self.seconds: dict[str, float] = {}
+        self.spent: dict[str, dict[str, float]] = {}
 
     @contextlib.contextmanager
     def __call__(self, stage: str, part: str) -> Iterator[None]:
-        name, started = f"{stage}: {part}", time.monotonic()
+        name, started, compiled = f"{stage}: {part}", time.monotonic(), compile_counter().seconds
         try:
             with self.console.phase(name):
                 yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
-            records.write_atomic(self.file, json.dumps(self.seconds, indent=1))
+            compiling = compile_counter().seconds - compiled
+            self.spent[name] = {"seconds": time.monotonic() - started, "compiling": compiling}
+            records.write_atomic(self.file, json.dumps(self.spent, indent=1))
 
 
 def _inside(workdir: epath.Path, path: str | None) -> str | None:
