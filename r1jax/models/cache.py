@@ -1,4 +1,9 @@
-"""Writing into the decoding cache, the same for every family: blocks' leaves are ``[L, rows, ..., length, width]``."""
+"""Blocks of the decoding cache, the same for every family: in stacks, or layer by layer.
+
+In stacks, a block is a tree of leaves ``[L, rows, ..., length, width]``, for layers that are scanned. Layer by layer it is a
+list of L trees of leaves ``[rows, ..., length, width]``, for a plain loop over a few layers: where the compiler can't read
+a slice in place (CPU), a scan copies every layer's slice of the cache for every token.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +12,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.models.interface import Cache
+
+def is_by_layer(block: Any) -> bool:
+    """Whether a block is layer by layer."""
+    return isinstance(block, list)
 
 
-def write(cache: Cache, entries: Any) -> Cache:
-    """Writes new entries ``[L, rows, ..., T, width]``: a prefilled prompt's from 0, or each lane's one at its ``own_length``."""
-    if cache.own is None:
-        return cache._replace(prompt=jax.tree.map(_put_first, cache.prompt, entries))
-    return cache._replace(own=jax.tree.map(lambda *leaves: _put_at(*leaves, cache.own_length), cache.own, entries))
+def by_layer(stacks: Any) -> list[Any]:
+    """A tree of stacks ``[L, ...]`` as one tree for each layer."""
+    layers = len(jax.tree.leaves(stacks)[0])
+    return [jax.tree.map(lambda x, i=i: x[i], stacks) for i in range(layers)]
 
 
-def _put_first(block: jax.Array, new: jax.Array) -> jax.Array:
-    return block.at[..., : new.shape[-2], :].set(new.astype(block.dtype))
+def write_prompts(block: Any, entries: Any) -> Any:
+    """Writes prompts' entries ``[L, rows, ..., T, width]`` from position 0 on."""
+    return jax.tree.map(lambda old, new: old.at[..., : new.shape[-2], :].set(new.astype(old.dtype)), block, entries)
 
 
-def _put_at(block: jax.Array, new: jax.Array, places: jax.Array) -> jax.Array:
-    L, rows, *_, length, width = block.shape
-    new = new.astype(block.dtype).reshape(L, rows, -1, width).swapaxes(0, 1)
-    # mode="drop": a lane at the end of its block (a finished one, waiting for the host) writes nowhere.
-    flat = block.reshape(L, rows, -1, length, width).at[:, jnp.arange(rows), :, places].set(new, mode="drop")
-    return flat.reshape(block.shape)
+def write_entry(stacks: Any, entries: Any, places: jax.Array) -> Any:
+    """Writes each row's one entry, ``[L, rows, ..., 1, width]``, at its place ``[rows]``; past the end, nowhere."""
+
+    def put(old, new):
+        L, rows, *_, length, width = old.shape
+        new = new.astype(old.dtype).reshape(L, rows, -1, width).swapaxes(0, 1)
+        # mode="drop": a lane at the end of its block is a finished one, waiting for the host.
+        flat = old.reshape(L, rows, -1, length, width).at[:, jnp.arange(rows), :, places].set(new, mode="drop")
+        return flat.reshape(old.shape)
+
+    return jax.tree.map(put, stacks, entries)
+
+
+def write_layers_entry(layer: Any, entries: Any, places: jax.Array) -> Any:
+    """``write_entry`` of one layer: leaves ``[rows, ..., length, width]``."""
+    one, new = (jax.tree.map(lambda x: x[None], tree) for tree in (layer, entries))
+    return jax.tree.map(lambda x: x[0], write_entry(one, new, places))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from r1jax.models.cache import write
+from r1jax.models.cache import by_layer, is_by_layer, write_entry, write_layers_entry, write_prompts
 from r1jax.models.config import ModelConfig
 from r1jax.models.interface import Cache
 from r1jax.models.layers import MLP, Linear, RMSNorm, accumulation_dtype, apply_rope, rope_frequencies, rotary
@@ -36,17 +36,19 @@ class Attention(nnx.Module):
         self.scale = H**-0.5
 
     def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):
-        """``x [B, T, D]``; ``cache`` holds one layer's slice. Returns the output and the new entries ``[B, K, T, H]``."""
+        """``x [B, T, D]``; ``cache`` holds one layer's blocks. Returns the output, the new entries ``[B, K, T, H]`` and, when
+        decoding, the own block that holds them."""
         q = apply_rope(constrain(self.q(x), "batch", "sequence", "activation_heads", None), *rope)
         k = apply_rope(self.k(x), *rope)
         v = self.v(x)
-        entries = {"k": k.swapaxes(1, 2), "v": v.swapaxes(1, 2)}
+        entries, own = {"k": k.swapaxes(1, 2), "v": v.swapaxes(1, 2)}, None
         if cache is None or cache.own is None:
             y = packed_attention(q, k, v, segment_ids, self.scale)
         else:
-            new, prompt, own = ((block["k"], block["v"]) for block in (entries, cache.prompt, cache.own))
-            y = decode_attention(q, *new, prompt, cache.prompt_length, own, cache.own_length, self.scale)
-        return self.o(constrain(y, "batch", "sequence", "activation_heads", None)), entries
+            own = write_layers_entry(cache.own, entries, cache.own_length)
+            shared, mine = ((block["k"], block["v"]) for block in (cache.prompt, own))
+            y = decode_attention(q, shared, cache.prompt_length, mine, cache.own_length + 1, self.scale)
+        return self.o(constrain(y, "batch", "sequence", "activation_heads", None)), entries, own
 
 
 class Block(nnx.Module):
@@ -61,11 +63,11 @@ class Block(nnx.Module):
 
     def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):
         with jax.named_scope("attention"):
-            y, entries = self.attention(self.input_norm(x), rope, segment_ids, cache)
+            y, entries, own = self.attention(self.input_norm(x), rope, segment_ids, cache)
             x = constrain(x + y, "batch", "sequence", "activation_embed")
         with jax.named_scope("mlp"):
             x = constrain(x + self.mlp(self.post_attention_norm(x)), "batch", "sequence", "activation_embed")
-        return x, entries
+        return x, entries, own
 
 
 class Embedding(nnx.Module):
@@ -103,7 +105,7 @@ def _norm_schema(config: ModelConfig) -> Schema:
 
 
 def init_block(config: ModelConfig, rows: int, length: int, dtype: Any) -> dict[str, jax.Array]:
-    """One block of cache: keys and values ``[L, rows, K, length, H]``."""
+    """One block of cache, in stacks: keys and values ``[L, rows, K, length, H]``."""
     shape = (config.num_hidden_layers, rows, config.num_key_value_heads, length, config.head_dim)
     return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype)}
 
@@ -125,18 +127,37 @@ def forward(config, params, tokens, positions, segment_ids=None, cache=None, rou
     rope = rotary(positions, frequencies, accumulation_dtype(x))
     layer_schema = _layer_schema(config)
 
-    def layer(x, inputs):
-        layer_params, blocks = inputs
-        here = None if cache is None else cache._replace(prompt=blocks[0], own=blocks[1])
-        x, entries = layer_schema.bind(layer_params)(x, rope, segment_ids, here)
+    def layer(x, params, prompt, own):
+        here = None if cache is None else cache._replace(prompt=prompt, own=own)
+        return layer_schema.bind(params)(x, rope, segment_ids, here)
+
+    if cache is not None and is_by_layer(cache.own):
+        own = []
+        for inputs in zip(by_layer(params["layers"]), cache.prompt, cache.own):
+            x, _, block = layer(x, *inputs)
+            own.append(block)
+        cache = cache._replace(own=own)
+    else:
+        x, cache = _scan(layer, x, params["layers"], cache, remat)
+    hidden = _norm_schema(config).bind(params["final_norm"])(x)
+    return hidden, cache, {}
+
+
+def _scan(layer, x, params, cache: Cache | None, remat):
+    """``layer`` over stacks of parameters and blocks; returns x and the cache with the new entries."""
+
+    def one(x, inputs):
+        x, entries, _ = layer(x, *inputs)
         return x, None if cache is None else entries
 
     if remat is not None:
-        layer = jax.checkpoint(layer, policy=remat, prevent_cse=False)
-    blocks = (None, None) if cache is None else (cache.prompt, cache.own)
-    x, entries = jax.lax.scan(layer, x, (params["layers"], blocks))
-    hidden = _norm_schema(config).bind(params["final_norm"])(x)
-    return hidden, None if cache is None else write(cache, entries), {}
+        one = jax.checkpoint(one, policy=remat, prevent_cse=False)
+    if cache is None:
+        return jax.lax.scan(one, x, (params, None, None))
+    x, entries = jax.lax.scan(one, x, (params, cache.prompt, cache.own))
+    if cache.own is None:
+        return x, cache._replace(prompt=write_prompts(cache.prompt, entries))
+    return x, cache._replace(own=write_entry(cache.own, entries, cache.own_length))
 
 
 def head_weight(config: ModelConfig, params: Any) -> jax.Array:

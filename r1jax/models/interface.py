@@ -7,7 +7,9 @@ Every architecture is a *family*: a module with
 ``forward(config, params, tokens, positions, segment_ids=None, cache=None, routes=None)``
     ``-> (hidden [B, T, D], cache, aux)``;
 ``init_block(config, rows, length, dtype) -> block``
-    one block of cache, all leaves ``[L, rows, ..., length, width]``.
+    one block of cache, all leaves ``[L, rows, ..., length, width]``;
+``block_axes(config) -> tree``
+    their logical axes.
 
 Hidden states, not logits, come out: the head (``head_weight``) is one op (``ops.head``) that sampler, reference
 and trainer share. Callers name no architecture: ``models.forward`` and its neighbours dispatch on the configuration.
@@ -18,7 +20,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 Array = Any
-Block = Any  # a pytree that only the family understands; every leaf is [L, rows, ..., length, width]
+Block = Any  # a pytree that only the family understands; in stacks or layer by layer, see models/cache.py
 
 
 class Cache(NamedTuple):
@@ -30,12 +32,12 @@ class Cache(NamedTuple):
       run causally and their entries written into the prompt block from 0; T is at most the block's length.
     * Decoding: ``tokens [P*N, 1]``. Each attends the first ``prompt_length`` entries of its prompt's block, the
       first ``own_length`` of its own and itself; its entry is written at ``own_length`` of its own block.
-      The caller advances ``own_length``.
+      The caller advances ``own_length``. Both blocks are in stacks, or both layer by layer (``models.cache``).
 
     Attributes:
-      prompt: leaves ``[L, P, ..., S, width]``.
+      prompt: leaves ``[L, P, ..., S, width]``; layer by layer ``[P, ..., S, width]``.
       prompt_length: int32 ``[P]``, valid entries.
-      own: leaves ``[L, P*N, ..., S', width]``, or None.
+      own: likewise ``P*N`` rows of length S', or None.
       own_length: int32 ``[P*N]``, entries written so far, or None.
     """
 

@@ -76,22 +76,20 @@ def packed_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.
 
 def decode_attention(
     q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
     prompt: tuple[jax.Array, jax.Array],
     prompt_length: jax.Array,
     own: tuple[jax.Array, jax.Array],
     own_length: jax.Array,
     scale: float,
 ) -> jax.Array:
-    """One query of each lane over its prompt's block, its own block, and itself.
+    """One query of each lane over its prompt's block and its own, which holds the query's own entry already.
 
     A prompt's keys are held and read once for all its lanes: to that block the lanes are queries of one row.
 
     Args:
-      q: ``[P*lanes, 1, N, H]``. k, v: the same token's, ``[P*lanes, K, 1, H]``.
+      q: ``[P*lanes, 1, N, H]``.
       prompt: keys and values ``[P, K, S, H]``. prompt_length: ``[P]``.
-      own: keys and values ``[P*lanes, K, S', H]``. own_length: ``[P*lanes]``, entries that are valid.
+      own: keys and values ``[P*lanes, K, S', H]``. own_length: ``[P*lanes]``, entries that are valid, at least one.
 
     Returns:
       ``[P*lanes, 1, N, H]`` in q's dtype.
@@ -101,9 +99,5 @@ def decode_attention(
     in_prompt = (jnp.arange(S) < prompt_length[:, None])[:, None]
     values, logsumexp = attend(q.reshape(P, B // P, N, H), *prompt, in_prompt, scale)
     in_own = (jnp.arange(own[0].shape[2]) < own_length[:, None])[:, None]
-    parts = [
-        (values.reshape(B, 1, N, -1), logsumexp.reshape(B, 1, N)),
-        attend(q, *own, in_own, scale),
-        attend(q, k, v, jnp.ones((1, 1, 1), bool), scale),
-    ]
+    parts = [(values.reshape(B, 1, N, -1), logsumexp.reshape(B, 1, N)), attend(q, *own, in_own, scale)]
     return merge(parts).astype(q.dtype)

@@ -16,10 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from r1jax import models
+from r1jax.models.cache import by_layer
 from r1jax.models.interface import Cache
 from r1jax.ops.head import head_logits
 from r1jax.rollout.sampling import Distribution, sample, sequence_keys, uniforms
 from r1jax.sharding import Layout
+
+# Up to so many layers, the CPU's cache is held layer by layer (``models.cache``): more would take long to compile.
+LAYERS_IN_A_LOOP = 8
 
 
 class DecodeState(NamedTuple):
@@ -63,6 +67,7 @@ class Programs:
 
     def __init__(self, config: models.ModelConfig, layout: Layout, dtype: Any):
         self.config, self.layout, self.dtype = config, layout, dtype
+        self.by_layer = layout.platform == "cpu" and config.num_hidden_layers <= LAYERS_IN_A_LOOP
         state = self._state_shardings()
         everywhere = layout.replicated
         donate = functools.partial(jax.jit, donate_argnames="state")
@@ -75,15 +80,28 @@ class Programs:
 
     def _state_shardings(self) -> DecodeState:
         put = self.layout.sharding
-        block = jax.tree.map(put, models.block_axes(self.config), is_leaf=lambda x: isinstance(x, tuple))
+        skipped = 1 if self.by_layer else 0  # the axis of layers
+        block = jax.tree.map(
+            lambda axes: put(axes[skipped:]), models.block_axes(self.config), is_leaf=lambda x: isinstance(x, tuple)
+        )
+        if self.by_layer:
+            block = [block] * self.config.num_hidden_layers
         row = put(("batch",))
         wide = put(("batch", None))
         return DecodeState(Cache(block, row, block, row), wide, wide, row, wide, row)
 
+    def _arranged(self, stacks: Any) -> Any:
+        """A block as the state holds it."""
+        return by_layer(stacks) if self.by_layer else stacks
+
+    def _rows(self, rows: jax.Array) -> tuple[Any, ...]:
+        """The index of some rows of a block's leaves."""
+        return (rows,) if self.by_layer else (slice(None), rows)
+
     def _empty(self, rows: int, lanes: int, prompt_length: int, length: int) -> DecodeState:
         B = rows * lanes
-        prompt = models.init_block(self.config, rows, prompt_length, self.dtype)
-        own = models.init_block(self.config, B, length, self.dtype)
+        prompt = self._arranged(models.init_block(self.config, rows, prompt_length, self.dtype))
+        own = self._arranged(models.init_block(self.config, B, length, self.dtype))
         zeros = functools.partial(jnp.zeros, dtype=jnp.int32)
         return DecodeState(
             Cache(prompt, zeros(rows), own, zeros(B)),
@@ -104,10 +122,10 @@ class Programs:
         _, filled, _ = models.forward(self.config, params, tokens, positions, segments, Cache(block, lengths))
 
         def put(block, new):  # a row past the end pads the list and is dropped
-            return block.at[:, rows].set(new, mode="drop")
+            return block.at[self._rows(rows)].set(new, mode="drop")
 
         cache = state.cache._replace(
-            prompt=jax.tree.map(put, state.cache.prompt, filled.prompt),
+            prompt=jax.tree.map(put, state.cache.prompt, self._arranged(filled.prompt)),
             prompt_length=state.cache.prompt_length.at[rows].set(lengths, mode="drop"),
         )
         return state._replace(cache=cache)
@@ -181,9 +199,9 @@ class Programs:
             return jnp.pad(kept, padding)
 
         cache = Cache(
-            prompt=jax.tree.map(lambda x: x[:, source], state.cache.prompt),
+            prompt=jax.tree.map(lambda x: x[self._rows(source)], state.cache.prompt),
             prompt_length=state.cache.prompt_length[source],
-            own=jax.tree.map(lambda x: resize(x[:, lanes], -2), state.cache.own),
+            own=jax.tree.map(lambda x: resize(x[self._rows(lanes)], -2), state.cache.own),
             own_length=state.cache.own_length[lanes],
         )
         return DecodeState(

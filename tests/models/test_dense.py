@@ -9,6 +9,7 @@ import pytest
 
 from r1jax import models, sharding
 from r1jax.models import Cache, ModelConfig
+from r1jax.models.cache import by_layer
 
 LLAMA = ModelConfig(
     architecture="llama",
@@ -129,7 +130,8 @@ def test_remat_changes_no_gradient(policy):
     assert "remat" not in kept[0] and "remat" in kept[1]
 
 
-def test_prefill_and_decode_equal_the_whole_sequence():
+@pytest.mark.parametrize("arranged", [lambda stacks: stacks, by_layer], ids=["stacks", "by layer"])
+def test_prefill_and_decode_equal_the_whole_sequence(arranged):
     """Two prompts of unequal lengths, two lanes each, every lane with its own continuation."""
     params = random_params(QWEN)
     rng = np.random.default_rng(4)
@@ -148,11 +150,13 @@ def test_prefill_and_decode_equal_the_whole_sequence():
         for row, prompt in enumerate(prompts):
             expected = plain_forward(QWEN, params, prompt, np.arange(len(prompt)))
             np.testing.assert_allclose(hidden[row, : len(prompt)], expected, atol=1e-10)
-        cache = cache._replace(own=models.init_block(QWEN, 4, steps, jnp.float64), own_length=jnp.zeros(4, int))
+        own_block = arranged(models.init_block(QWEN, 4, steps, jnp.float64))
+        cache = cache._replace(prompt=arranged(cache.prompt), own=own_block, own_length=jnp.zeros(4, int))
+        decode = jax.jit(lambda params, *where, cache: models.forward(QWEN, params, *where, cache=cache)[:2])
         decoded = []
         for step in range(steps):
             positions = np.repeat(lengths, lanes)[:, None] + step
-            hidden, cache, _ = models.forward(QWEN, params, own[:, step : step + 1], positions, cache=cache)
+            hidden, cache = decode(params, own[:, step : step + 1], positions, cache=cache)
             cache = cache._replace(own_length=cache.own_length + 1)
             decoded.append(hidden[:, 0])
     for lane in range(4):

@@ -98,27 +98,26 @@ def test_packed_attention_is_causal_within_segments():
 
 def decode_arguments(prompts=2, lanes=3, heads=4, shared=2, dtype=np.float64):
     B, S, C, H = prompts * lanes, 5, 4, 6
-    shapes = [(B, 1, heads, H), (B, shared, 1, H), (B, shared, 1, H)]
-    shapes += [(prompts, shared, S, H)] * 2 + [(B, shared, C, H)] * 2
-    q, k, v, *blocks = (x.astype(dtype) for x in draw(9, *shapes))
+    shapes = [(B, 1, heads, H)] + [(prompts, shared, S, H)] * 2 + [(B, shared, C, H)] * 2
+    q, *blocks = (x.astype(dtype) for x in draw(9, *shapes))
     prompt_length = np.array([S, 0] + [2] * (prompts - 2))  # a prompt of one token prefills nothing
-    own_length = np.arange(B) % (C + 1)
-    return q, k, v, tuple(blocks[:2]), prompt_length, tuple(blocks[2:]), own_length
+    own_length = np.arange(B) % C + 1
+    return q, tuple(blocks[:2]), prompt_length, tuple(blocks[2:]), own_length
 
 
-def joined(q, k, v, prompt, prompt_length, own, own_length):
-    """The oracle on the concatenation of prompt, own block and the token itself."""
+def joined(q, prompt, prompt_length, own, own_length):
+    """The oracle on prompt and own block as one."""
     lanes = len(q) // len(prompt_length)
-    keys, values = (np.concatenate([np.repeat(p, lanes, 0), o, new], 2) for p, o, new in zip(prompt, own, (k, v)))
+    keys, values = (np.concatenate([np.repeat(p, lanes, 0), o], 2) for p, o in zip(prompt, own))
     S, C = prompt[0].shape[2], own[0].shape[2]
-    mask = np.ones((len(q), 1, S + C + 1), bool)
+    mask = np.zeros((len(q), 1, S + C), bool)
     mask[:, 0, :S] = np.arange(S) < np.repeat(prompt_length, lanes)[:, None]
-    mask[:, 0, S : S + C] = np.arange(C) < own_length[:, None]
+    mask[:, 0, S:] = np.arange(C) < own_length[:, None]
     return oracle(q, keys, values, mask)[0]
 
 
 @pytest.mark.parametrize("shared", [4, 2, 1])
-def test_decode_attends_prompt_own_block_and_itself(shared):
+def test_decode_attends_the_prompts_block_and_its_own(shared):
     arguments = decode_arguments(shared=shared)
     with jax.enable_x64(True):
         found = decode(*arguments)

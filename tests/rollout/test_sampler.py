@@ -12,7 +12,7 @@ from jax import monitoring
 from r1jax import models, sharding
 from r1jax.config import SamplerSettings
 from r1jax.ops.head import selected_logprobs
-from r1jax.rollout import Sampler, SamplingStopped, Wave, sampling
+from r1jax.rollout import Sampler, SamplingStopped, Wave, programs, sampling
 from r1jax.rollout.programs import Limits
 
 CONFIG = models.ModelConfig(
@@ -198,9 +198,7 @@ def test_completions_end_at_the_borders_of_buckets(moving, max_tokens):
 @pytest.mark.slow
 def test_prompts_on_both_sides_of_a_bucket(still):
     longer = np.arange(6, 15, dtype=np.int32)
-    wave = dataclasses.replace(
-        WAVE, prompts=(PROMPTS[1], longer, PROMPTS[0]), prompt_ids=(7, 1, 11), samples=2
-    )
+    wave = dataclasses.replace(WAVE, prompts=(PROMPTS[1], longer, PROMPTS[0]), prompt_ids=(7, 1, 11), samples=2)
     check(PARAMS, wave, still.run(PARAMS, wave))
 
 
@@ -260,15 +258,17 @@ def test_a_prompt_is_prefilled_once_whatever_its_samples(still, samples, monkeyp
     assert {shape for shape, _ in filled} == {(3, 8)}
 
 
-def test_the_state_is_donated_and_not_copied():
-    """A model of many layers and a long cache, so that one layer's slice is small beside the whole."""
-    config = dataclasses.replace(CONFIG, num_hidden_layers=8)
-    programs = Sampler(config, ONE)._programs
-    cache_bytes = 2 * 8 * 16 * 2 * 512 * 4 * 4  # keys and values, layers, lanes, heads, length, width, float32
+@pytest.mark.parametrize("layers", [2, 9], ids=["by layer", "in stacks"])
+def test_the_state_is_donated_and_not_copied(layers):
+    """Temporary memory is less than the cache: of the stacks one layer's slice is copied, layer by layer nothing is."""
+    config = dataclasses.replace(CONFIG, num_hidden_layers=layers)
+    made = Sampler(config, ONE)._programs
+    assert made.by_layer == (layers == 2)
+    cache_bytes = 2 * layers * 16 * 2 * 512 * 4 * 4  # keys and values, layers, lanes, heads, length, width, float32
     with ONE.use():
-        state = jax.eval_shape(lambda: programs._empty(4, 4, 8, 512))
+        state = jax.eval_shape(lambda: made._empty(4, 4, 8, 512))
         scalars = jax.eval_shape(lambda: (jnp.zeros(16, jnp.int32), *(jnp.int32(0),) * 3))
-        decode = programs.decode.lower(
+        decode = made.decode.lower(
             models.abstract_params(config),
             state=state,
             distribution=sampling.Distribution(jax.ShapeDtypeStruct((), jnp.float32)),
@@ -277,6 +277,14 @@ def test_the_state_is_donated_and_not_copied():
         memory = decode.compile().memory_analysis()
     assert memory.alias_size_in_bytes > cache_bytes
     assert memory.temp_size_in_bytes < 0.75 * cache_bytes
+
+
+def test_the_cache_in_stacks_gives_the_same(whole, monkeypatch):
+    monkeypatch.setattr(programs, "LAYERS_IN_A_LOOP", 1)
+    sampler = Sampler(CONFIG, ONE, SamplerSettings(rows=3, lanes=3, chunk=7, prompt_bucket=8, completion_bucket=16))
+    sampler._row_buckets = lambda wave: (3,)
+    assert not sampler._programs.by_layer
+    assert_close(sampler.run(PARAMS, WAVE), whole)
 
 
 @pytest.mark.parametrize(

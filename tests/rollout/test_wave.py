@@ -5,7 +5,9 @@ import pytest
 
 from r1jax.rollout.wave import Wave
 
-GOOD = dict(prompts=(np.array([1, 2]),), prompt_ids=(0,), samples=2, seed=0, rollout=0, max_tokens=4, stop_ids=frozenset({1}))
+GOOD = dict(
+    prompts=(np.array([1, 2]),), prompt_ids=(0,), samples=2, seed=0, rollout=0, max_tokens=4, stop_ids=frozenset({1})
+)
 
 
 def test_a_good_wave():
