@@ -24,17 +24,17 @@ from r1jax.rollout import Sampler, Wave
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (
-        ("hidden", 128),
-        ("layers", 4),
+        ("hidden", 96),
+        ("layers", 3),
         ("heads", 4),
-        ("kv-heads", 4),
-        ("vocab", 512),
+        ("kv-heads", 2),
+        ("vocab", 554),
         ("prompts", 32),
         ("samples", 8),
-        ("prompt-tokens", 24),
-        ("max-tokens", 64),
+        ("prompt-tokens", 32),
+        ("max-tokens", 120),
         ("chunk", 16),
-        ("completion-bucket", 64),
+        ("completion-bucket", 128),
         ("repeats", 5),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -48,13 +48,12 @@ def build(args: argparse.Namespace) -> tuple[Sampler, dict, Wave]:
         "qwen2",
         vocab_size=args.vocab,
         hidden_size=args.hidden,
-        intermediate_size=args.hidden * 8 // 3 // 16 * 16,
+        intermediate_size=args.hidden * 8 // 3,
         num_hidden_layers=args.layers,
         num_attention_heads=args.heads,
         num_key_value_heads=args.kv_heads,
         head_dim=args.hidden // args.heads,
         qkv_bias=True,
-        tie_word_embeddings=True,
     )
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     settings = SamplerSettings(
