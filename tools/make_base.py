@@ -210,8 +210,9 @@ def main() -> None:
             export_model(out, config, next(finished), folder)
             accuracies.append(dev_accuracy(out))
             print(f"accuracy on dev after the {phase}: {accuracies[-1]:.3f}", flush=True)
-    met = accuracies[0] >= TEXTBOOK_AT_LEAST and MIXTURE_BETWEEN[0] <= accuracies[1] <= MIXTURE_BETWEEN[1]
-    print(f"the criterion for a base to ship is {'' if met else 'not '}met")
+    if not arguments.no_check:
+        met = accuracies[0] >= TEXTBOOK_AT_LEAST and MIXTURE_BETWEEN[0] <= accuracies[1] <= MIXTURE_BETWEEN[1]
+        print(f"the criterion for a base to ship is {'' if met else 'not '}met")
 
 
 if __name__ == "__main__":
