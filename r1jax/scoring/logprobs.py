@@ -51,7 +51,8 @@ class Scorer:
 
         Args:
           params: in any dtype, laid out as in training.
-          batch: ``data.Batch`` of one micro-batch's shape.
+          batch: ``data.Batch`` of one micro-batch's shape, on the host or already laid out.
         """
+        batch = self.layout.put(batch, ("batch", "sequence"))
         with self.layout.use():
             return self.jitted(params, batch)[0]

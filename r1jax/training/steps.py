@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from r1jax.losses import PolicyLoss, grpo_loss, sft_loss
 from r1jax.models import ModelConfig, abstract_params, param_shardings
@@ -73,8 +72,8 @@ class ZeroGrads:
 class MicroStep:
     """``micro_step(params, grads, batch) -> (grads, metrics)``: adds one micro-batch's gradients.
 
-    ``grads`` is donated. ``batch`` is a ``data.Batch`` of one shape, its rows divided over the batch shards
-    (``layout.put(batch, ("batch", "sequence"))``); host arrays are moved there. ``metrics`` are scalars on the device.
+    ``grads`` is donated. ``batch`` is a ``data.Batch`` of one shape, on the host or already laid out; its rows divide over
+    the batch shards. ``metrics`` are scalars on the device.
 
     Args:
       config: of the model.
@@ -117,6 +116,7 @@ class MicroStep:
         )
 
     def __call__(self, params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
+        batch = self.layout.put(batch, ("batch", "sequence"))
         with self.layout.use():
             return self.jitted(params, grads, batch)
 
@@ -137,7 +137,7 @@ class ApplyStep:
         kept = (shardings.params, shardings.opt_state, layout.replicated)
 
         def apply_step(params: Any, opt_state: Any, step: jax.Array, grads: Any) -> tuple[Any, Any, jax.Array, Metrics]:
-            norm = optax.global_norm(grads)
+            norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
             finite = jnp.isfinite(norm)
             if optimizer.clip_norm:
                 scale = jnp.minimum(1.0, optimizer.clip_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))

@@ -1,9 +1,9 @@
 """A tiny model, a rollout's worth of random sequences, and the steps over a mesh."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +11,7 @@ from r1jax import sharding
 from r1jax.config import OptimizerSettings
 from r1jax.data.packing import PackItem, micro_batches, pack
 from r1jax.losses import PolicyLoss, merge_metrics, token_weights
-from r1jax.models import ModelConfig, init_params
+from r1jax.models import ModelConfig, abstract_params, param_shardings
 from r1jax.scoring import Scorer
 from r1jax.training import ApplyStep, MicroStep, ZeroGrads, grpo_token_loss, init_state, make_optimizer
 
@@ -39,12 +39,18 @@ def weighted(batch, **keywords):
     return batch._replace(token_weight=token_weights(batch.completion_mask, batch.sequence_index, **keywords))
 
 
-def parameters(config, layout, dtype=jnp.float32):
+@functools.cache
+def _values(config, dtype):
     """Parameters away from the symmetric initial ones: scales that are not 1, biases that are not 0."""
-    params = init_params(config, jax.random.key(0), layout, dtype)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return jax.tree.unflatten(tree, [x + 0.1 * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves)])
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: (rng.normal(size=x.shape) * (0.1 if len(x.shape) > 1 else 0.3) + (x.shape[-1:] == x.shape)).astype(dtype),
+        abstract_params(config),
+    )
+
+
+def parameters(config, layout, dtype=np.float32):
+    return jax.device_put(_values(config, dtype), param_shardings(config, layout))
 
 
 def make_layout(sizes=(1, 1, 1)):

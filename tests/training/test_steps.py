@@ -68,7 +68,7 @@ def test_one_update_on_any_mesh(tiny, sizes):
     whole = tiny.accumulate(tiny.micro_step, tiny.zero_grads, tiny.parameters(), tiny.batch(), 2)
     layout = tiny.make_layout(sizes)
     step = MicroStep(config, layout, grpo_token_loss(tiny.loss), temperature=0.7)
-    params = jax.device_put(tiny.parameters(), jax.tree.map(lambda x: x.sharding, ZeroGrads(config, layout)()))
+    params = tiny.any_parameters(config, layout)
     batch = tiny.weighted(pack(tiny.sequences(), 32, 8))
     assert_same_update(whole, tiny.accumulate(step, ZeroGrads(config, layout), params, batch, 8), 1e-4)
     assert step.jitted._cache_size() == 1
@@ -90,7 +90,7 @@ def test_a_token_s_weight_is_read_and_another_s_is_not(tiny):
             getattr(single, name)[0, : t + 1 - start] = getattr(batch, name)[row, start : t + 1]
         single.segment_ids[0, : t + 1 - start] = 1
         with tiny.layout.use():
-            logprobs, entropy = tiny.score.jitted(params, single)
+            logprobs, entropy = tiny.score.jitted(params, tiny.layout.put(single, ("batch", "sequence")))
         expected, _ = grpo_loss(
             logprobs[0, t - start], batch.old_logprobs[place], batch.advantages[place], np.float32(1),
             ref_logprobs=batch.ref_logprobs[place], config=tiny.loss,
@@ -155,24 +155,28 @@ def test_the_gradient_is_that_of_finite_differences(tiny):
         batch = next(micro_batches(tiny.batch(), 2))
         zero = ZeroGrads(config, layout, dtype=jnp.float64)
         grads, _ = step(params, zero(), batch)
-        direction = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape, x.dtype), params)
-        slope = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(direction)))
-        ends = [
-            step(jax.tree.map(lambda p, d, s=s: p + s * d, params, direction), zero(), batch)[1]["loss"]
-            for s in (1e-5, -1e-5)
-        ]
-        np.testing.assert_allclose((ends[0] - ends[1]) / 2e-5, slope, rtol=1e-6)
+        rng = np.random.default_rng(0)
+        direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
+        slope = flat(grads) @ flat(direction)
+        losses = []
+        for move in (1e-5, -1e-5):
+            moved = jax.tree.map(lambda p, d, m=move: jax.device_put(np.asarray(p) + m * d, p.sharding), params, direction)
+            losses.append(step(moved, zero(), batch)[1]["loss"])
+        np.testing.assert_allclose((losses[0] - losses[1]) / 2e-5, slope, rtol=1e-6)
 
 
 def test_nothing_compiles_twice_and_the_accumulator_is_donated(tiny):
-    params, batch = tiny.parameters(), next(micro_batches(tiny.batch(), 2))
-    for _ in range(2):
+    """Parameters fresh or updated, batches on the host or the mesh: one program each."""
+    state, batch = tiny.state(), next(micro_batches(tiny.batch(), 2))
+    micro_step = MicroStep(tiny.config, tiny.layout, sft_token_loss)
+    for part in (batch, tiny.layout.put(batch, ("batch", "sequence"))):
         grads = tiny.zero_grads()
-        new, _ = tiny.micro_step(params, grads, batch)
+        new, _ = micro_step(state.params, grads, part)
         assert all(x.is_deleted() for x in jax.tree.leaves(grads))
-        tiny.score(params, batch)
-    tiny.micro_step(params, new, tiny.layout.put(batch, ("batch", "sequence")))
-    for program in (tiny.micro_step, tiny.score, tiny.zero_grads):
+        new, _ = micro_step(state.params, new, part)
+        tiny.score(state.params, part)
+        state, _ = tiny.apply_step(state, new)
+    for program in (micro_step, tiny.score, tiny.apply_step, tiny.zero_grads):
         assert program.jitted._cache_size() == 1
 
 
@@ -188,12 +192,12 @@ def test_bfloat16_compute_leaves_float32_gradients(tiny):
 
 
 def test_temporary_memory_has_no_logits(tiny):
-    """Compiled, not run: 4,096 tokens of which 1,024 have logits at a time."""
+    """Compiled, not run: 8,192 tokens of which 1,024 have logits at a time."""
     config = tiny.model_config(vocab_size=65536, num_hidden_layers=1)
     step = MicroStep(config, tiny.layout, grpo_token_loss(PolicyLoss()))
     params = abstract_params(config)
     with tiny.layout.use():
-        found = step.jitted.lower(params, params, empty_batch(2, 2048)).compile().memory_analysis()
-    logits = 4 * 2 * 2048 * 65536
+        found = step.jitted.lower(params, params, empty_batch(8, 1024)).compile().memory_analysis()
+    logits = 4 * 8 * 1024 * 65536
     assert found.temp_size_in_bytes < logits  # which a naive loss holds at least twice
     assert found.alias_size_in_bytes >= sum(4 * np.prod(x.shape) for x in jax.tree.leaves(params))
