@@ -41,7 +41,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         # Install torch first, with plain pip (tools/test.sh does).
-        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "import-linter", "transformers>=5", "torch>=2.6", "protobuf"],
+        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "transformers>=5", "torch>=2.6", "protobuf"],
     },
     entry_points={"console_scripts": ["r1jax=r1jax.cli:main"]},
 )

@@ -141,7 +141,7 @@ class GRPOSettings:
 
     ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``.
     ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
-    ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest sequence).
+    ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest prompt and the cap).
     ``rows_per_microbatch``: packed rows per micro-step; a multiple of the mesh's batch shards.
     ``dynamic_sampling``: most waves sampled again for groups that are all right or all wrong (0: off).
     ``reference_every`` 0: never refreshed. ``checkpoint_every``, ``evaluate_every``: in optimizer steps; 0: at the end
@@ -177,10 +177,14 @@ class GRPOSettings:
 
 
 # Keys of a stage's settings that may change when a run is resumed: they change what is shown or how fast, not what happens.
-SAFE_TO_CHANGE = frozenset({"workers.count", "checkpoint_every"})
+# Bounds on grading are among them: else a run that one overloaded moment has stopped could never go on.
+SAFE_TO_CHANGE = frozenset(
+    {"checkpoint_every", *(f"workers.{key}" for key in ("count", "timeout", "warn_ungraded", "stop_ungraded"))}
+)
 
 # kind -> (settings, class). A user's kind is "package.module:Class", whose ``settings`` is its dataclass.
 BUILT_IN_KINDS: dict[str, tuple[type, str]] = {"grpo": (GRPOSettings, "r1jax.pipeline.grpo:GRPOStage")}
+REQUIRED_INPUTS = {"grpo": ("model", "data")}
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,9 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise RecipeError(f"{where} must be a mapping, not {value!r}")
-        return {_read(arguments[0], k, f"a key of {where}"): _read(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {
+            _read(arguments[0], k, f"a key of {where}"): _read(arguments[1], v, f"{where}.{k}") for k, v in value.items()
+        }
     if origin in (tuple, list):
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise RecipeError(f"{where} must be a list, not {value!r}")
@@ -356,7 +362,10 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[
                 raise RecipeError(f"--set {text}: {here} is a value, not a mapping")
         if isinstance(place, list):
             raise RecipeError(f"--set {text}: name a key of the stage: {path}.KEY=value")
-        place[keys[-1]] = yaml.safe_load(value) if value else ""
+        try:
+            place[keys[-1]] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
     return document
 
 
@@ -388,11 +397,16 @@ def check_graph(recipe: Recipe) -> None:
         where = f"stages.{stage.name}"
         if stage.name in seen:
             raise RecipeError(f"{where}: two stages of that name")
+        for name in REQUIRED_INPUTS.get(stage.kind, ()):
+            if name not in stage.inputs:
+                raise RecipeError(f"{where} needs {name}: the name of one, or stage:NAME")
         for name, value in stage.inputs.items():
             sources = recipe.data if name == "data" else recipe.models
             if value.startswith("stage:"):
                 if value.removeprefix("stage:") not in seen:
-                    raise RecipeError(f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}")
+                    raise RecipeError(
+                        f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}"
+                    )
             elif value not in sources:
                 raise RecipeError(f"{where}.{name}: nothing named {value!r}{nearest(value, list(sources))}")
         for key, names in (("benchmarks", stage.benchmarks), ("track", getattr(stage.settings, "track", ()))):
@@ -409,7 +423,7 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
             document = yaml.safe_load(file)
     except OSError as error:
         raise RecipeError(f"recipe {path} can't be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"recipe {path} must be a mapping with name and stages")

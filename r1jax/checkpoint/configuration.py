@@ -127,7 +127,7 @@ def _refuse_sliding_window(config: Mapping[str, Any], architecture: str, layers:
     for kind in types:
         if kind != "full_attention":
             _refuse("layer_types", kind, remedy)
-    window = config.get("sliding_window")
+    window = config.get("sliding_window", 4096 if architecture == "qwen2" else None)  # transformers' defaults
     switched_on = _flag(config, "use_sliding_window") if architecture == "qwen2" else window is not None
     first = config.get("max_window_layers", 28) if architecture == "qwen2" else 0  # lower layers see everything
     if switched_on and not types and window is not None and window < max_positions and first < layers:

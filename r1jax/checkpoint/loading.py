@@ -81,7 +81,7 @@ def load_model(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None
 def load_tokenizer(path: epath.PathLike) -> Any:
     """The ``data.Tokenizer`` of a model's directory; None where it has no tokenizer files."""
     path = epath.Path(path)
-    if not any((path / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
+    if not any((path / name).exists() for name in ("tokenizer.json", "tokenizer.model", "spiece.model")):
         return None
     from r1jax.data import Tokenizer  # loads tokenizer libraries, which a model without one does not need
 

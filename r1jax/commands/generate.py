@@ -59,7 +59,7 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
     from r1jax import sharding
     from r1jax.checkpoint import load_model
     from r1jax.data import render_prompt
-    from r1jax.pipeline.precision import compute_dtype
+    from r1jax.models.precision import compute_dtype
     from r1jax.rollout import Sampler, Wave
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)

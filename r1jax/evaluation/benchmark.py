@@ -173,7 +173,7 @@ def summarise(samples: Sequence[Evaluated], rows: Sequence[PromptRow]) -> dict[s
         "ungraded": float(np.mean([s.record.verdict is Verdict.UNGRADED for s in samples])),
         "reflection": float(np.mean([reflects(s.completion) for s in samples])),
     }
-    searches = [(s.completion, rows[s.problem].row["target"]) for s in samples if "target" in rows[s.problem].row]
+    searches = [(s.completion, rows[s.problem].row["target"]) for s in samples if rows[s.problem].grader == "search"]
     return figures | (search_measures(searches) if searches else {})
 
 

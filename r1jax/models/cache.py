@@ -7,10 +7,20 @@ a slice in place (CPU), a scan copies every layer's slice of the cache for every
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+class InPlace(NamedTuple):
+    """One layer's own block, to be written before it is read: the query's entry is then one of the block's.
+
+    In stacks it is the other way round: a slice is only read, the query attends its own entry as a block of one, and the
+    entries of all layers are written at once after the scan.
+    """
+
+    block: Any
 
 
 def is_by_layer(block: Any) -> bool:

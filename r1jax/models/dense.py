@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from r1jax.models.cache import by_layer, is_by_layer, write_entry, write_layers_entry, write_prompts
+from r1jax.models.cache import InPlace, by_layer, is_by_layer, write_entry, write_layers_entry, write_prompts
 from r1jax.models.config import ModelConfig
 from r1jax.models.interface import Cache
 from r1jax.models.layers import MLP, Linear, RMSNorm, accumulation_dtype, apply_rope, rope_frequencies, rotary
@@ -37,7 +37,7 @@ class Attention(nnx.Module):
 
     def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):
         """``x [B, T, D]``; ``cache`` holds one layer's blocks. Returns the output, the new entries ``[B, K, T, H]`` and, when
-        decoding, the own block that holds them."""
+        decoding, the own block, with the new entry in it if it is ``InPlace``."""
         q = apply_rope(constrain(self.q(x), "batch", "sequence", "activation_heads", None), *rope)
         k = apply_rope(self.k(x), *rope)
         v = self.v(x)
@@ -45,9 +45,12 @@ class Attention(nnx.Module):
         if cache is None or cache.own is None:
             y = packed_attention(q, k, v, segment_ids, self.scale)
         else:
-            own = write_layers_entry(cache.own, entries, cache.own_length)
+            newest, length = (entries["k"], entries["v"]), cache.own_length
+            own = cache.own
+            if isinstance(own, InPlace):
+                own, newest, length = write_layers_entry(own.block, entries, length), None, length + 1
             shared, mine = ((block["k"], block["v"]) for block in (cache.prompt, own))
-            y = decode_attention(q, shared, cache.prompt_length, mine, cache.own_length + 1, self.scale)
+            y = decode_attention(q, shared, cache.prompt_length, mine, length, newest, self.scale)
         return self.o(constrain(y, "batch", "sequence", "activation_heads", None)), entries, own
 
 
@@ -133,8 +136,8 @@ def forward(config, params, tokens, positions, segment_ids=None, cache=None, rou
 
     if cache is not None and is_by_layer(cache.own):
         own = []
-        for inputs in zip(by_layer(params["layers"]), cache.prompt, cache.own):
-            x, _, block = layer(x, *inputs)
+        for weights, prompt, block in zip(by_layer(params["layers"]), cache.prompt, cache.own):
+            x, _, block = layer(x, weights, prompt, InPlace(block))
             own.append(block)
         cache = cache._replace(own=own)
     else:

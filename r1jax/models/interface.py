@@ -2,7 +2,7 @@
 
 Every architecture is a *family*: a module with
 
-``schema(config) -> params tree of ParameterSpec``
+``schema(config) -> parameters.Schema``
     each parameter's shape, logical axes and initialiser, declared once;
 ``forward(config, params, tokens, positions, segment_ids=None, cache=None, routes=None)``
     ``-> (hidden [B, T, D], cache, aux)``;
@@ -45,22 +45,6 @@ class Cache(NamedTuple):
     prompt_length: Array
     own: Block | None = None
     own_length: Array | None = None
-
-
-class ParameterSpec(NamedTuple):
-    """A parameter, declared once: from it come abstract trees, shardings, initialisation, restoring and counts.
-
-    Attributes:
-      shape: of the array.
-      axes: a logical axis name or None per dimension (``sharding.py`` maps them to mesh axes).
-      init: ``"normal"``, ``"zeros"`` or ``"ones"``.
-      scale: standard deviation of ``"normal"``.
-    """
-
-    shape: tuple[int, ...]
-    axes: tuple[str | None, ...]
-    init: str = "normal"
-    scale: float = 0.02
 
 
 class Model(NamedTuple):

@@ -80,16 +80,18 @@ def decode_attention(
     prompt_length: jax.Array,
     own: tuple[jax.Array, jax.Array],
     own_length: jax.Array,
+    newest: tuple[jax.Array, jax.Array] | None,
     scale: float,
 ) -> jax.Array:
-    """One query of each lane over its prompt's block and its own, which holds the query's own entry already.
+    """One query of each lane over its prompt's block, its own, and the query's own entry.
 
     A prompt's keys are held and read once for all its lanes: to that block the lanes are queries of one row.
 
     Args:
       q: ``[P*lanes, 1, N, H]``.
       prompt: keys and values ``[P, K, S, H]``. prompt_length: ``[P]``.
-      own: keys and values ``[P*lanes, K, S', H]``. own_length: ``[P*lanes]``, entries that are valid, at least one.
+      own: keys and values ``[P*lanes, K, S', H]``. own_length: ``[P*lanes]``, entries that are valid.
+      newest: the query's own keys and values ``[P*lanes, K, 1, H]``; None where ``own`` holds them already.
 
     Returns:
       ``[P*lanes, 1, N, H]`` in q's dtype.
@@ -100,4 +102,6 @@ def decode_attention(
     values, logsumexp = attend(q.reshape(P, B // P, N, H), *prompt, in_prompt, scale)
     in_own = (jnp.arange(own[0].shape[2]) < own_length[:, None])[:, None]
     parts = [(values.reshape(B, 1, N, -1), logsumexp.reshape(B, 1, N)), attend(q, *own, in_own, scale)]
+    if newest is not None:
+        parts.append(attend(q, *newest, jnp.ones((1, 1, 1), bool), scale))
     return merge(parts).astype(q.dtype)

@@ -18,12 +18,14 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-import jax
 import numpy as np
 from etils import epath
 
 from r1jax import checkpoint, config, data, sharding
-from r1jax.losses import group_advantages
+from r1jax.losses import PolicyLoss, group_advantages
+from r1jax.losses.advantages import NORMALIZATIONS
+from r1jax.losses.weights import RULES
+from r1jax.models import REMAT_POLICIES
 from r1jax.models.precision import compute_dtype
 from r1jax.pipeline import records
 from r1jax.pipeline.collection import Collector, Prompt, Rollout, WaveRequest
@@ -33,7 +35,9 @@ from r1jax.pipeline.metrics import rollout_metrics
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
 from r1jax.rewards import RewardPool, mix
+from r1jax.rewards.parts import part as reward_part
 from r1jax.rollout import Sampler, SamplingStopped
+from r1jax.training import make_optimizer
 
 KEPT_CHECKPOINTS = 2
 
@@ -65,6 +69,35 @@ def check_settings(name: str, settings: config.GRPOSettings) -> None:
         raise config.RecipeError(f"{where}.rewards must give a weight to at least one part, not {settings.rewards}")
     if any(cap < 1 for cap in settings.max_tokens_at.values()):
         raise config.RecipeError(f"{where}.max_tokens_at must hold positive caps, not {settings.max_tokens_at}")
+    for key in ("reference_every", "dynamic_sampling", "checkpoint_every", "evaluate_every", "row_tokens"):
+        if getattr(settings, key) < 0:
+            raise config.RecipeError(f"{where}.{key} can't be negative, but is {getattr(settings, key)}; 0 switches it off")
+    for key, least in (("chunk", 1), ("prompt_bucket", 1), ("completion_bucket", 1), ("rows", 0), ("lanes", 0)):
+        if getattr(settings.sampler, key) < least:
+            raise config.RecipeError(f"{where}.sampler.{key} must be at least {least}, not {getattr(settings.sampler, key)}")
+    if not settings.workers.timeout > 0:
+        raise config.RecipeError(f"{where}.workers.timeout must be positive, not {settings.workers.timeout}")
+    _check_names(where, settings)
+
+
+def _check_names(where: str, settings: config.GRPOSettings) -> None:
+    """Refuses names and numbers that a loss, an optimizer or a reward would refuse later."""
+    for key, value, known in (
+        ("aggregation", settings.aggregation, RULES),
+        ("advantages.normalize", settings.advantages.normalize, NORMALIZATIONS),
+        ("remat", settings.remat, REMAT_POLICIES),
+    ):
+        if value not in known:
+            raise config.RecipeError(f"{where}.{key} {value!r} is unknown{config.nearest(value, list(known))}")
+    try:
+        PolicyLoss(**vars(settings.loss))
+        make_optimizer(settings.optimizer, settings.steps)
+        compute_dtype("cpu", settings.compute_dtype)
+        for part in settings.rewards:
+            if ":" not in part:  # a user's own is imported by the workers alone
+                reward_part(part)
+    except ValueError as error:
+        raise config.RecipeError(f"{where}: {error}") from error
 
 
 def length_cap(settings: config.GRPOSettings, step: int) -> int:
@@ -106,9 +139,6 @@ class GRPOStage:
 
     def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
         """See ``pipeline.Stage``."""
-        for key in ("model", "data"):
-            if key not in inputs:
-                raise config.RecipeError(f"stages.{self.name} needs {key}: name one of the recipe's")
         workers = self._settings.workers
         pool = RewardPool(tuple(self._settings.rewards), workers=workers.count, timeout=workers.timeout)
         with pool:
@@ -132,6 +162,7 @@ class _Run:
         self.stop_ids = frozenset(tokenizer.eos_ids | set(model.config.eos_token_ids))
         self.prompts = read_prompts(inputs["data"], tokenizer, settings.max_prompt_tokens, self.console.warn)
         self.longest_prompt = max(len(p.tokens) for p in self.prompts)
+        self._check_lengths()
         self.order = data.PromptOrder(len(self.prompts), self.seed)
         self.learner = Learner(model.config, layout, settings, dtype)
         # One bucket holds every prompt, so that no rollout compiles for its own longest one.
@@ -143,15 +174,33 @@ class _Run:
         self.collector = Collector(
             workdir, self.prompts, self._order, self.sampler, pool, self._decoder(tokenizer), context.stop
         )
-        self.state = self.learner.init_state(model.params, self._reference(inputs))
+        self.state = self._first_state(model.params)
         self.step = self.rollout = self.next_index = 0
         self.refreshed = 0  # refreshes of the reference so far
         self.warm_cap = 0  # the length cap that programs are compiled for
 
-    def _reference(self, inputs: Mapping[str, Any]) -> Any:
-        if "reference" not in inputs or not self.learner.needs_reference:
-            return None
-        return checkpoint.load_model(inputs["reference"], self.context.layout.mesh, np.float32).params
+    def _check_lengths(self) -> None:
+        """Refuses caps that a later step could not keep: of the model's positions, of a packed row."""
+        settings = self.settings
+        longest = self.longest_prompt + max([settings.max_tokens, *settings.max_tokens_at.values()])
+        for name, room in (
+            ("the model's max_position_embeddings", self.model_config.max_position_embeddings),
+            ("row_tokens", settings.row_tokens or longest),
+        ):
+            if longest > room:
+                raise config.RecipeError(
+                    f"stages.{self.name}: the longest prompt ({self.longest_prompt}) and the highest cap need {longest} tokens, "
+                    f"{name} is {room}; lower max_tokens or raise row_tokens"
+                )
+
+    def _first_state(self, params: Any) -> Any:
+        """The state before the first update; abstract where there is a checkpoint to be read instead."""
+        if self._checkpoints():
+            return self.learner.abstract_state()
+        reference = None
+        if "reference" in self.inputs and self.learner.needs_reference:
+            reference = checkpoint.load_model(self.inputs["reference"], self.context.layout.mesh, np.float32).params
+        return self.learner.init_state(params, reference)
 
     def _order(self, start: int, count: int) -> np.ndarray:
         self.order.restore({"next_index": start})
@@ -180,7 +229,8 @@ class _Run:
                 self._rollout_and_updates(cap)
         self.console.end_progress()
         model = self.workdir / "model"
-        checkpoint.export_model(model, self.model_config, self.state.params, self.inputs["model"])
+        # The master weights as they are: rounded to the base's dtype, small updates would be gone.
+        checkpoint.export_model(model, self.model_config, self.state.params, self.inputs["model"], np.float32)
         return Artefacts(model=str(model), steps=self.step)
 
     def _rollout_and_updates(self, cap: int) -> None:
@@ -205,7 +255,9 @@ class _Run:
             "total_s": time.monotonic() - began,
             "compiles": compile_counter().unplanned - unplanned,
         }
-        records.write_atomic(self.timing / f"{self.rollout - 1:05d}.json", json.dumps(seconds))
+        file = self.timing / f"{self.rollout - 1:05d}.json"
+        if collected.timing.tokens or not file.exists():  # else replayed: the file says how long sampling it took
+            records.write_atomic(file, json.dumps(seconds))
 
     def _refresh_reference(self) -> None:
         every = self.settings.reference_every
@@ -332,8 +384,7 @@ class _Run:
         if not (found := self._checkpoints()):
             return
         progress = records.read_record(found[-1])
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
-        self.state = checkpoint.restore_state(found[-1] / "state", abstract)
+        self.state = checkpoint.restore_state(found[-1] / "state", self.state)
         self.step, self.rollout = progress["step"], progress["rollout"]
         self.next_index, self.refreshed = progress["next_index"], progress["refreshed"]
         self.console.say(f"{self.name}: goes on from step {self.step}")

@@ -27,6 +27,7 @@ from r1jax.training import (
     MicroStep,
     TrainState,
     ZeroGrads,
+    abstract_state,
     copy_params,
     grpo_token_loss,
     init_state,
@@ -83,6 +84,11 @@ class Learner:
         if self.needs_reference:
             reference = self._to_reference(params if reference is None else reference)
         return init_state(self._config, params, self._optimizer, self._layout, reference=reference)
+
+    def abstract_state(self) -> TrainState:
+        """The state's shapes, dtypes and shardings: what restoring one needs."""
+        reference = self._dtype if self.needs_reference else None
+        return abstract_state(self._config, self._optimizer, self._layout, reference)
 
     def refresh_reference(self, state: TrainState) -> TrainState:
         """The state whose reference is its policy."""

@@ -43,6 +43,8 @@ def write_wave(folder: epath.Path, samples: Sequence[GradedSample], rows: Mappin
     Args:
       rows: the data set's row of each prompt, by ``GradedSample.row``: kept with the wave, for the reader.
     """
+    if any(sample.sequence.routes is not None for sample in samples):
+        raise NotImplementedError("recorded expert choices are not kept in the ledger yet")
     lines = []
     for sample in samples:
         sequence = sample.sequence
@@ -85,7 +87,7 @@ def read_wave(folder: epath.Path) -> list[GradedSample]:
         tokens, logprobs = np.split(arrays["tokens"], ends), np.split(arrays["logprobs"], ends)
     samples = []
     # Not splitlines(), which would also split at the line separators of Unicode inside a text.
-    for i, text in enumerate((folder / ROLLOUTS).read_text().rstrip("\n").split("\n")):
+    for i, text in enumerate((folder / ROLLOUTS).read_bytes().decode().rstrip("\n").split("\n")):
         line = json.loads(text)
         sequence = SampledSequence(
             line["prompt_id"], line["sample"], prompts[i], tokens[i], logprobs[i], line["finish_reason"]

@@ -45,6 +45,6 @@ def rollout_metrics(
     for part in sorted({name for s in samples for name in s.record.parts}):
         values = [s.record.parts[part] for s in samples if s.record.parts.get(part) is not None]
         figures[f"reward_{part}"] = _mean(values)
-    searches = [(s.completion, rows[s.row]["target"]) for s in samples if "target" in rows[s.row]]
+    searches = [(s.completion, rows[s.row]["target"]) for s in samples if rows[s.row].get("grader") == "search"]
     found = search_measures(searches) if searches else {}
     return figures | {name: float(value) for name, value in found.items() if value is not None}

@@ -7,7 +7,7 @@ What has no record did not happen: a killed process leaves files without a recor
     <workdir>/stages/<stage>/updates/<step>/              metrics of an optimizer update, commit.json last
     <workdir>/stages/<stage>/checkpoints/<step>/          train state (Orbax), commit.json last
     <workdir>/stages/<stage>/evaluations/<name>/          a benchmark's figures, commit.json last
-    <workdir>/stages/<stage>/model/                       the finished model (Hugging Face layout), commit.json last
+    <workdir>/stages/<stage>/model/                       the finished model (Hugging Face layout), renamed into place whole
     <workdir>/stages/<stage>/commit.json                  the stage is complete; its artefacts
     <workdir>/results.json, metrics.jsonl, report.html    derived: can be remade from the above
     <workdir>/timing/                                     all that depends on the clock
@@ -76,7 +76,9 @@ def read_record(folder: epath.PathLike, verify: bool = True) -> dict[str, Any]:
     if verify:
         for name, digest in record["files"].items():
             if not (folder / name).exists():
-                raise DamagedRecord(f"{folder / name} is missing, yet {folder / RECORD} names it; delete {folder} to redo it")
+                raise DamagedRecord(
+                    f"{folder / name} is missing, yet {folder / RECORD} names it; delete {folder} to redo it"
+                )
             if _digest(folder / name) != digest:
                 raise DamagedRecord(f"{folder / name} is not what was committed; delete {folder} to redo it")
     return record["content"]

@@ -96,10 +96,13 @@ class Sampler:
         """
         self._check(wave)
         finished: dict[tuple[int, int], SampledSequence] = {}
+        tokens = 0
 
         def deliver(sequences: Iterator[SampledSequence]) -> None:
+            nonlocal tokens
             for sequence in sequences:
                 finished[position[sequence.prompt_id], sequence.sample] = sequence
+                tokens += len(sequence.tokens)
                 if on_finished is not None:
                     on_finished(sequence)
 
@@ -118,7 +121,7 @@ class Sampler:
                 pending = self._harvest(state, wave, slots.finish(active), length)
                 state = self._fit_bucket(state, wave, slots, active, length)
                 if on_progress is not None:
-                    on_progress(len(finished), sum(len(s.tokens) for s in finished.values()))
+                    on_progress(len(finished), tokens)
             deliver(pending)
         return [finished[key] for key in sorted(finished)]
 

@@ -89,14 +89,14 @@ def invert_cdf(weights: jax.Array, u: jax.Array) -> jax.Array:
 
 
 def _pass(weights: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The first index whose cumulative sum exceeds ``target [B]``, and what of the target is left inside it."""
-    sums = jnp.cumsum(weights, -1)
-    index = jnp.sum(sums <= target[:, None], -1)
-    # Rounding may put the target at or past the last sum: then the last index of some weight is meant.
-    last = weights.shape[-1] - 1 - jnp.argmax(weights[:, ::-1] > 0, -1)
-    index = jnp.minimum(index, last)
-    below = jnp.take_along_axis(sums - weights, index[:, None], -1)[:, 0]
-    return index, target - below
+    """The index of some weight in whose part of the cumulative sum ``target [B]`` lies, and what is left inside it."""
+    below = jnp.cumsum(weights, -1) - weights
+    # The last index of some weight that begins at or before the target. Not the first whose sum passes it: cumsum adds
+    # as a tree, so that a sum may rise by a rounding where the weight is 0.
+    numbers = jnp.arange(weights.shape[-1])
+    begun = jnp.max(jnp.where((weights > 0) & (below <= target[:, None]), numbers, -1), -1)
+    index = jnp.where(begun >= 0, begun, jnp.argmax(weights > 0, -1))
+    return index, target - jnp.take_along_axis(below, index[:, None], -1)[:, 0]
 
 
 def sample(logits: jax.Array, u: jax.Array, distribution: Distribution) -> tuple[jax.Array, jax.Array]:

@@ -26,6 +26,9 @@ QWEN = dataclasses.replace(LLAMA, architecture="qwen2", qkv_bias=True, tie_word_
 BIASED = dataclasses.replace(QWEN, o_bias=True, mlp_bias=True, num_key_value_heads=4, tie_word_embeddings=False)
 SCALED = dataclasses.replace(LLAMA, rope_scaling=models.RopeScaling(4.0, 1.0, 4.0, 16))
 
+# Compiled whole: op by op, every small operation would be compiled on its own.
+forward = jax.jit(models.forward, static_argnums=0, static_argnames="remat")
+
 
 def random_params(config, seed=0):
     """Every leaf random, norms and biases too: what starts at one or zero hides mistakes. float64."""
@@ -76,7 +79,7 @@ def test_hidden_states_are_those_of_the_formulas(config):
     tokens = np.random.default_rng(1).integers(0, 32, (2, 9))
     positions = np.stack([np.arange(9), np.arange(4, 13)])
     with jax.enable_x64(True):
-        hidden, cache, aux = models.forward(config, params, tokens, positions)
+        hidden, cache, aux = forward(config, params, tokens, positions)
     assert cache is None and aux == {}
     for row in range(2):
         np.testing.assert_allclose(hidden[row], plain_forward(config, params, tokens[row], positions[row]), atol=1e-10)
@@ -97,8 +100,8 @@ def test_packed_segments_do_not_see_each_other_and_padding_changes_nothing():
     positions = np.concatenate([np.arange(5), np.arange(4), [0, 3, 1]])[None]
     segments = np.array([[1] * 5 + [2] * 4 + [0] * 3])
     with jax.enable_x64(True):
-        packed, *_ = models.forward(QWEN, params, tokens, positions, segments)
-        alone = [models.forward(QWEN, params, s[None], np.arange(len(s))[None])[0][0] for s in (first, second)]
+        packed, *_ = forward(QWEN, params, tokens, positions, segments)
+        alone = [forward(QWEN, params, s[None], np.arange(len(s))[None])[0][0] for s in (first, second)]
     np.testing.assert_allclose(packed[0, :9], np.concatenate(alone), atol=1e-12)
 
 
@@ -107,25 +110,26 @@ def test_gradients_are_finite_beside_padding():
     segments = np.array([[1, 1, 0, 0], [0, 0, 0, 0]])
 
     def loss(params):
-        hidden, *_ = models.forward(QWEN, params, np.ones((2, 4), int), np.zeros((2, 4), int), segments)
+        hidden, *_ = forward(QWEN, params, np.ones((2, 4), int), np.zeros((2, 4), int), segments)
         return (hidden[0, :2] ** 2).sum()
 
-    gradients = jax.tree.leaves(jax.grad(loss)(jax.tree.map(jnp.float32, params)))
+    gradients = jax.tree.leaves(jax.jit(jax.grad(loss))(jax.tree.map(np.float32, params)))
     assert all(np.isfinite(g).all() for g in gradients)
     assert any(np.any(g != 0) for g in gradients)
 
 
-@pytest.mark.parametrize("policy", ["nothing", "dots"])
+@pytest.mark.parametrize("policy", ["nothing", pytest.param("dots", marks=pytest.mark.slow)])
 def test_remat_changes_no_gradient(policy):
     params = random_params(QWEN)
     tokens = np.random.default_rng(3).integers(0, 32, (2, 6))
 
     def loss(params, remat):
-        return (models.forward(QWEN, params, tokens, np.arange(6)[None].repeat(2, 0), remat=remat)[0] ** 2).sum()
+        return (forward(QWEN, params, tokens, np.arange(6)[None].repeat(2, 0), remat=remat)[0] ** 2).sum()
 
     with jax.enable_x64(True):
-        plain, again = (jax.grad(loss)(params, remat) for remat in ("none", policy))
-        kept = [str(jax.make_jaxpr(jax.grad(loss), static_argnums=1)(params, remat)) for remat in ("none", policy)]
+        gradient = jax.jit(jax.grad(loss), static_argnums=1)
+        plain, again = (gradient(params, remat) for remat in ("none", policy))
+        kept = [str(gradient.trace(params, remat).jaxpr) for remat in ("none", policy)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), plain, again)
     assert "remat" not in kept[0] and "remat" in kept[1]
 
@@ -146,17 +150,16 @@ def test_prefill_and_decode_equal_the_whole_sequence(arranged):
         block = models.init_block(QWEN, 2, 8, jnp.float64)  # longer than what is prefilled
         positions = np.arange(6)[None].repeat(2, 0)
         empty = Cache(block, jnp.array(lengths))
-        hidden, cache, _ = models.forward(QWEN, params, padded, positions, segments, empty)
+        hidden, cache, _ = forward(QWEN, params, padded, positions, segments, empty)
         for row, prompt in enumerate(prompts):
             expected = plain_forward(QWEN, params, prompt, np.arange(len(prompt)))
             np.testing.assert_allclose(hidden[row, : len(prompt)], expected, atol=1e-10)
         own_block = arranged(models.init_block(QWEN, 4, steps, jnp.float64))
         cache = cache._replace(prompt=arranged(cache.prompt), own=own_block, own_length=jnp.zeros(4, int))
-        decode = jax.jit(lambda params, *where, cache: models.forward(QWEN, params, *where, cache=cache)[:2])
         decoded = []
         for step in range(steps):
             positions = np.repeat(lengths, lanes)[:, None] + step
-            hidden, cache = decode(params, own[:, step : step + 1], positions, cache=cache)
+            hidden, cache, _ = forward(QWEN, params, own[:, step : step + 1], positions, cache=cache)
             cache = cache._replace(own_length=cache.own_length + 1)
             decoded.append(hidden[:, 0])
     for lane in range(4):
@@ -170,13 +173,16 @@ def test_a_lane_at_the_end_of_its_block_writes_nowhere():
     block = models.init_block(QWEN, 1, 2)
     own = jax.tree.map(lambda x: jnp.full_like(x, 7), models.init_block(QWEN, 2, 3))
     cache = Cache(block, jnp.array([1]), own, jnp.array([3, 1]))
-    _, after, _ = models.forward(QWEN, params, np.ones((2, 1), int), np.ones((2, 1), int), cache=cache)
+    _, after, _ = forward(QWEN, params, np.ones((2, 1), int), np.ones((2, 1), int), cache=cache)
     for leaf in jax.tree.leaves(after.own):
         assert (leaf[:, 0] == 7).all()
         assert (leaf[:, 1, :, [0, 2]] == 7).all() and (leaf[:, 1, :, 1] != 7).all()
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 2, 4)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), pytest.param((8, 1, 1), marks=SLOW), pytest.param((1, 2, 4), marks=SLOW)])
 def test_a_mesh_changes_nothing(sizes, capfd):
     """More tensor shards than key heads (1, 2, 4) are refused by XLA for parameters, so those have 4."""
     config = dataclasses.replace(QWEN, num_key_value_heads=4)
@@ -184,11 +190,11 @@ def test_a_mesh_changes_nothing(sizes, capfd):
     rng = np.random.default_rng(5)
     tokens = rng.integers(0, 32, (8, 6))
     positions = np.arange(6)[None].repeat(8, 0)
-    expected = models.forward(config, params, tokens, positions)[0]
+    expected = forward(config, params, tokens, positions)[0]
     layout = sharding.layout(sharding.make_mesh(*sizes), sharding.TRAIN_RULES)
     with layout.use():
         placed = jax.device_put(params, models.param_shardings(config, layout))
-        found = jax.jit(lambda *a: models.forward(config, *a)[0])(placed, *layout.put((tokens, positions), ("batch", None)))
+        found = forward(config, placed, *layout.put((tokens, positions), ("batch", None)))[0]
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
     assert found.sharding.is_equivalent_to(layout.sharding(("batch", None, None)), 3)
     assert "Involuntary full rematerialization" not in capfd.readouterr().err

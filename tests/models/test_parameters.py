@@ -57,7 +57,7 @@ def test_the_count_is_of_these_shapes():
     assert models.count_params(tied) == by_hand - 64 * 16
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
 def test_initial_values_have_their_scale_dtype_and_sharding(dtype):
     layout = sharding.layout(sharding.make_mesh(1, 4, 2), sharding.TRAIN_RULES)
     params = models.init_params(CONFIG, jax.random.key(1), layout, dtype)

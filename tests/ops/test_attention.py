@@ -11,7 +11,7 @@ SCALE = 0.4
 
 # Compiled whole: op by op, every small operation would be compiled on its own.
 attend = jax.jit(lambda *block: attention.attend(*block, SCALE))
-decode = jax.jit(lambda *arguments: attention.decode_attention(*arguments, SCALE))
+decode = jax.jit(lambda *arguments, newest=None: attention.decode_attention(*arguments, newest, SCALE))
 
 
 def oracle(q, k, v, mask):
@@ -122,6 +122,15 @@ def test_decode_attends_the_prompts_block_and_its_own(shared):
     with jax.enable_x64(True):
         found = decode(*arguments)
     np.testing.assert_allclose(found, joined(*arguments), atol=1e-12)
+
+
+def test_the_newest_entry_may_be_in_the_block_or_beside_it():
+    q, prompt, prompt_length, own, own_length = decode_arguments()
+    last = (np.arange(len(q)), slice(None), own_length - 1)
+    newest = tuple(block[last][:, :, None] for block in own)
+    with jax.enable_x64(True):
+        beside = decode(q, prompt, prompt_length, own, own_length - 1, newest=newest)
+    np.testing.assert_allclose(beside, joined(q, prompt, prompt_length, own, own_length), atol=1e-12)
 
 
 def test_results_have_the_dtype_of_the_query():

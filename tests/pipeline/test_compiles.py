@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from r1jax.pipeline.compiles import compile_counter
-from r1jax.pipeline.precision import compute_dtype
+from r1jax.models.precision import compute_dtype
 
 
 def test_a_program_counts_once():

@@ -46,6 +46,17 @@ def settings(**changed):
         ({"rewards": {"accuracy": 0}}, "at least one part"),
         ({"max_tokens_at": {5: 0}}, "positive caps"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"aggregation": "tokn_mean"}, "did you mean 'token_mean'"),
+        ({"advantages": {"normalize": "sdt"}}, "did you mean 'std'"),
+        ({"remat": "nothin"}, "did you mean 'nothing'"),
+        ({"rewards": {"acuracy": 1}}, "did you mean 'accuracy'"),
+        ({"loss": {"kl": "k9"}}, "k9"),
+        ({"optimizer": {"schedule": "cosin"}}, "cosin"),
+        ({"compute_dtype": "bf16"}, "bf16"),
+        ({"sampler": {"completion_bucket": 0}}, "completion_bucket must be at least 1"),
+        ({"sampler": {"chunk": 0}}, "chunk must be at least 1"),
+        ({"workers": {"timeout": 0}}, "timeout must be positive"),
+        ({"dynamic_sampling": -1}, "can't be negative"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(wrong, message):

@@ -14,8 +14,8 @@ from r1jax.pipeline.stage import StopRequested
 from r1jax.reporting import Console
 
 
-def check_benchmarks(recipe: config.Recipe) -> None:
-    """Reads every benchmark, so that a broken row is found now and not after hours of training.
+def check_data(recipe: config.Recipe) -> None:
+    """Reads every data set and benchmark, so that a broken row is found now and not after hours of training.
 
     Raises:
       RecipeError: a file that does not hold problems with answers, or a grader that there is not.
@@ -23,13 +23,15 @@ def check_benchmarks(recipe: config.Recipe) -> None:
     from r1jax.data import load_prompts
     from r1jax.rewards.graders import grader
 
-    for benchmark, source in recipe.benchmarks.items():
+    sources = {f"data.{name}": source for name, source in recipe.data.items()}
+    sources |= {f"benchmarks.{name}": source for name, source in recipe.benchmarks.items()}
+    for where, source in sources.items():
         try:
             for name in {row.grader for row in load_prompts(source)}:
                 if ":" not in name:  # a user's own is imported by the workers alone
                     grader(name)
         except ValueError as error:
-            raise config.RecipeError(f"benchmarks.{benchmark}: {error}") from error
+            raise config.RecipeError(f"{where}: {error}") from error
 
 
 def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] = ()) -> epath.Path:
@@ -48,7 +50,7 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
       StopRequested: a signal asked to stop, and the state is saved; the same call goes on.
     """
     recipe = workdirs.resolve_paths(config.load_recipe(path, overrides), str(Path(path).parent))
-    check_benchmarks(recipe)
+    check_data(recipe)
     folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
     if folder.exists() and not folder.is_dir():
         raise workdirs.WorkdirError(f"{folder} is a file; choose another --workdir")

@@ -124,9 +124,9 @@ def begin(workdir: epath.Path, recipe: config.Recipe) -> None:
             raise WorkdirError(
                 f"the files of {', '.join(changed)} changed since {workdir} was begun; choose another --workdir"
             )
+    records.write_atomic(workdir / RECIPE, config.dump_recipe(recipe))  # first: it says that this is a run
     if recipe.notes:
         records.write_atomic(workdir / NOTES, Path(recipe.notes).read_bytes())
-    records.write_atomic(workdir / RECIPE, config.dump_recipe(recipe))
     records.write_atomic(workdir / INPUTS, json.dumps(inputs, indent=1))
 
 
