@@ -212,3 +212,9 @@ class Programs:
             keys=state.keys[lanes],
             active=state.active[lanes] & jnp.repeat(rows >= 0, N),
         )
+
+
+@functools.lru_cache(maxsize=8)
+def programs_for(config: models.ModelConfig, layout: Layout, dtype: Any) -> Programs:
+    """The programs that all samplers of one kind share: what one has compiled, none compiles again."""
+    return Programs(config, layout, dtype)

@@ -15,7 +15,7 @@ import numpy as np
 
 from r1jax import models
 from r1jax.config import SamplerSettings
-from r1jax.rollout.programs import DecodeState, Limits, Programs
+from r1jax.rollout.programs import DecodeState, Limits, programs_for
 from r1jax.rollout.sampling import Distribution
 from r1jax.rollout.schedule import Admission, Slots, ladder, prompt_bucket, row_ladder
 from r1jax.rollout.wave import SampledSequence, Wave
@@ -49,7 +49,7 @@ class Sampler:
     ):
         self.config, self.layout = config, layout
         self.settings = settings or SamplerSettings()
-        self._programs = Programs(config, layout, dtype)
+        self._programs = programs_for(config, layout, jnp.dtype(dtype))
 
     # ------------------------------------------------------------------------------------------ the plan of a wave
     def _lanes(self, wave: Wave) -> int:

@@ -170,6 +170,14 @@ def test_nothing_compiles_after_warm_up_whatever_the_wave(moving, compiled):
         assert any(len(a.tokens) != len(b.tokens) or (a.tokens != b.tokens).any() for a, b in zip(old, new))
 
 
+def test_another_sampler_of_the_same_kind_compiles_nothing(still, compiled, whole):
+    twin = Sampler(CONFIG, layout(1, 1, 1), still.settings)
+    twin._row_buckets = still._row_buckets
+    before = len(compiled)
+    assert_same_bits(twin.run(PARAMS, WAVE), whole)
+    assert compiled[before:] == []
+
+
 def test_slots_refills_and_moves_change_no_token(moving, whole):
     assert_close(moving.run(PARAMS, WAVE), whole)
 
@@ -283,6 +291,7 @@ def test_the_cache_in_stacks_gives_the_same(whole, monkeypatch):
     monkeypatch.setattr(programs, "LAYERS_IN_A_LOOP", 1)
     sampler = Sampler(CONFIG, ONE, SamplerSettings(rows=3, lanes=3, chunk=7, prompt_bucket=8, completion_bucket=16))
     sampler._row_buckets = lambda wave: (3,)
+    sampler._programs = programs.Programs(CONFIG, ONE, jnp.float32)
     assert not sampler._programs.by_layer
     assert_close(sampler.run(PARAMS, WAVE), whole)
 
