@@ -124,7 +124,8 @@ def forward(config, params, tokens, positions, segment_ids=None, cache=None, rou
     del routes  # a dense model routes nothing
     if segment_ids is None:
         segment_ids = jnp.ones_like(tokens)
-    x = params["embed"]["embedding"][tokens]
+    # Gathered over fsdp before the lookup: left to itself, XLA would replicate what was looked up.
+    x = constrain(params["embed"]["embedding"], "activation_vocab", "activation_embed")[tokens]
     x = constrain(x, "batch", "sequence", "activation_embed")
     frequencies = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
     rope = rotary(positions, frequencies, accumulation_dtype(x))
