@@ -40,6 +40,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
+        "parquet": ["pyarrow>=15"],
         # Install torch first, with plain pip (tools/test.sh does).
         "test": ["pytest>=8", "pytest-xdist", "hypothesis", "transformers>=5", "torch>=2.6", "protobuf"],
     },
