@@ -12,7 +12,7 @@ from jax import monitoring
 from r1jax import models, sharding
 from r1jax.config import SamplerSettings
 from r1jax.ops.head import selected_logprobs
-from r1jax.rollout import Sampler, SamplingStopped, Wave, programs, sampling
+from r1jax.rollout import Sampler, SamplingStopped, Wave, sampling
 from r1jax.rollout.programs import Limits
 
 CONFIG = models.ModelConfig(
@@ -81,7 +81,7 @@ def teacher(params, tokens, temperature):
 
 def forced(params, sequences, temperature=1.0):
     """For each sequence, of its completion's tokens: log-probabilities, and distributions [length, V]."""
-    rows = np.zeros((len(sequences), 24), np.int32)
+    rows = np.zeros((len(sequences), 32), np.int32)
     for row, s in zip(rows, sequences):
         row[: len(s.prompt_tokens) + len(s.tokens)] = np.concatenate([s.prompt_tokens, s.tokens])
     logprobs, shares = (np.asarray(x) for x in teacher(params, rows, temperature))
@@ -154,7 +154,7 @@ def test_a_wave_is_what_teacher_forcing_and_the_sequences_numbers_say(whole):
 def test_nothing_compiles_after_warm_up_whatever_the_wave(moving, compiled):
     moving.warm_up(PARAMS, WAVE)
     other = weights(1)
-    teacher(other, np.zeros((1, 24), np.int32), 1.0)
+    teacher(other, np.zeros((1, 32), np.int32), 1.0)
     before = len(compiled)
     waves = [
         WAVE,
@@ -287,12 +287,16 @@ def test_the_state_is_donated_and_not_copied(layers):
     assert memory.temp_size_in_bytes < 0.75 * cache_bytes
 
 
-def test_the_cache_in_stacks_gives_the_same(whole, monkeypatch):
-    monkeypatch.setattr(programs, "LAYERS_IN_A_LOOP", 1)
-    sampler = Sampler(CONFIG, ONE, SamplerSettings(rows=3, lanes=3, chunk=7, prompt_bucket=8, completion_bucket=16))
-    sampler._row_buckets = lambda wave: (3,)
-    sampler._programs = programs.Programs(CONFIG, ONE, jnp.float32)
-    assert not sampler._programs.by_layer
+class Elsewhere(sharding.Layout):
+    """A mesh of some accelerator, as far as choosing goes."""
+
+    platform = "tpu"
+
+
+def test_the_cache_in_stacks_gives_the_same_and_is_chosen_by_the_meshs_platform(whole, still):
+    sampler = Sampler(CONFIG, Elsewhere(ONE.mesh, ONE.rules), still.settings)
+    sampler._row_buckets = still._row_buckets
+    assert still._programs.by_layer and not sampler._programs.by_layer
     assert_close(sampler.run(PARAMS, WAVE), whole)
 
 
