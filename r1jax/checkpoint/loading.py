@@ -59,7 +59,7 @@ def load_model(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None
         truncated, unknown, or holds NaN or infinity.
       ValueError: parameters that the mesh does not divide.
     """
-    path = epath.Path(path)
+    path = epath.Path(path).resolve()  # Orbax takes absolute paths only
     config = read_config(path)
     place = layout(make_mesh(1, 1, 1, jax.devices()[:1]) if mesh is None else mesh, rules)
     shardings = {name: place.sharding(axes) for name, axes in flatten(logical_axes(config)).items()}

@@ -68,7 +68,7 @@ def restore_state(path: epath.PathLike, abstract_tree: Any) -> Any:
     Raises:
       CheckpointError: nothing there, another structure, shape or dtype, or damage; names the leaf.
     """
-    path = epath.Path(path)
+    path = epath.Path(path).resolve()
     if not (path / MANIFEST).exists():
         raise CheckpointError(f"{path} is no saved state: it lacks {MANIFEST}")
     manifest = read_json(path / MANIFEST)

@@ -10,9 +10,9 @@ from typing import Any
 from etils import epath
 
 from r1jax import checkpoint, config, data, evaluation, sharding
+from r1jax.models.precision import compute_dtype
 from r1jax.pipeline import records
 from r1jax.pipeline.compiles import compile_counter
-from r1jax.models.precision import compute_dtype
 from r1jax.pipeline.stage import Context, StopRequested
 from r1jax.reporting import Console
 from r1jax.rewards import RewardPool

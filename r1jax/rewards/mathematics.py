@@ -185,7 +185,7 @@ def verify_math(gold: str, prediction: str) -> Verdict:
       RIGHT or WRONG (also for no answer, or one that can't be read); UNGRADED where ``gold`` can't be read or a value is
       beyond the bounds. Its truth value is "right". Runs in bounded time: well under a second at worst.
     """
-    return grade_math(gold, prediction)[0]
+    return grade_math(str(gold), str(prediction))[0]
 
 
 def answer_key(text: str) -> Hashable:

@@ -24,6 +24,12 @@ def test_a_tree_per_layer(tmp_path, directory, model):
     assert_same(loaded.params, model[1])
 
 
+def test_a_relative_path_will_do(tmp_path, directory, model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    convert(directory, "native")
+    assert_same(load_model("native").params, model[1])
+
+
 class Killed(BaseException):
     pass
 

@@ -75,7 +75,7 @@ def test_each_sample_gets_its_own_verdict_whatever_the_order(folder):
     assert [len(g) for g in rollout.groups] == [2] * 4 and rollout.prompts_used == 4
     for sample in rollout.samples:
         assert sample.record.reason == f"p{sample.row}/{sample.sequence.sample}"
-        assert sample.completion == " ".join(["%d" % (10 + sample.row)] * (sample.sequence.sample + 1))
+        assert sample.completion == " ".join([str(10 + sample.row)] * (sample.sequence.sample + 1))
 
 
 def test_a_recorded_wave_is_neither_sampled_nor_graded_again(folder):

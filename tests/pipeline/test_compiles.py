@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from r1jax.pipeline.compiles import compile_counter
 from r1jax.models.precision import compute_dtype
+from r1jax.pipeline.compiles import compile_counter
 
 
 def test_a_program_counts_once():

@@ -15,7 +15,7 @@ from r1jax.reporting import Console
 
 
 def check_data(recipe: config.Recipe) -> None:
-    """Reads every data set and benchmark, so that a broken row is found now and not after hours of training.
+    """Reads benchmarks, and the prompt sets of built-in stages, so that a broken row is found now and not after hours.
 
     Raises:
       RecipeError: a file that does not hold problems with answers, or a grader that there is not.
@@ -23,7 +23,9 @@ def check_data(recipe: config.Recipe) -> None:
     from r1jax.data import load_prompts
     from r1jax.rewards.graders import grader
 
-    sources = {f"data.{name}": source for name, source in recipe.data.items()}
+    # What a stage of the user's own reads need not be problems.
+    prompts = {stage.inputs.get("data", "") for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
+    sources = {f"data.{name}": source for name, source in recipe.data.items() if name in prompts}
     sources |= {f"benchmarks.{name}": source for name, source in recipe.benchmarks.items()}
     for where, source in sources.items():
         try:
@@ -54,6 +56,11 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
     folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
     if folder.exists() and not folder.is_dir():
         raise workdirs.WorkdirError(f"{folder} is a file; choose another --workdir")
+    if not (folder / workdirs.RECIPE).exists():
+        # Settings that a stage refuses leave no work directory, which would hold the corrected recipe to the wrong one.
+        from r1jax.pipeline.runner.walk import make_stages
+
+        make_stages(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     with workdirs.locked(folder), stop_on_signals() as stop:
         workdirs.begin(folder, recipe)

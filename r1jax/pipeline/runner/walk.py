@@ -21,10 +21,17 @@ from r1jax.pipeline.stage import Artefacts, Context, Stage, StopRequested
 from r1jax.reporting import Console
 
 
-def make_stage(stage: config.StageSettings) -> Stage:
-    """The stage's object, of a built-in kind or of the user's ``package.module:Class``."""
-    path = config.BUILT_IN_KINDS[stage.kind][1] if stage.kind in config.BUILT_IN_KINDS else stage.kind
-    return config.import_name(path, f"stages.{stage.name}.kind")(stage.name, stage.settings)
+def make_stages(recipe: config.Recipe) -> list[Stage]:
+    """The stages' objects, of built-in kinds or of the user's ``package.module:Class``.
+
+    All at once, so that what the last one refuses is known before the first one runs.
+    """
+
+    def make(stage: config.StageSettings) -> Stage:
+        path = config.BUILT_IN_KINDS[stage.kind][1] if stage.kind in config.BUILT_IN_KINDS else stage.kind
+        return config.import_name(path, f"stages.{stage.name}.kind")(stage.name, stage.settings)
+
+    return [make(stage) for stage in recipe.stages]
 
 
 class Phases:
@@ -167,7 +174,7 @@ def walk(recipe: config.Recipe, workdir: epath.Path, stop: Callable[[], bool], c
         console.warn(f"not as in the last session: {change}; results need not be bit-equal")
     mesh = sharding.make_mesh(recipe.mesh.data, recipe.mesh.fsdp, recipe.mesh.tensor)
     context = Context(recipe, sharding.layout(mesh, sharding.TRAIN_RULES), stop, console)
-    stages = [make_stage(stage) for stage in recipe.stages]  # all, so that the last one's fault is found at once
+    stages = make_stages(recipe)
     phases = Phases(workdir, console)
     for stage, made in zip(recipe.stages, stages):
         if stop():
