@@ -40,8 +40,9 @@ def test_a_bad_recipe_is_refused_quickly_in_one_line(tmp_path):
 
 
 def test_a_missing_model_of_a_recipe_is_refused_without_jax_and_leaves_nothing(tmp_path):
-    stage = {"name": "a", "kind": "grpo", "model": "base"}
-    recipe = {"name": "x", "models": {"base": {"path": "no"}}, "stages": [stage]}
+    stage = {"name": "a", "kind": "grpo", "model": "base", "data": "train"}
+    sources = {"models": {"base": {"path": "no"}}, "data": {"train": {"path": "no.jsonl"}}}
+    recipe = {"name": "x", **sources, "stages": [stage]}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
     done, jax_loaded, _ = in_process("run", str(tmp_path / "r.yaml"), "--workdir", str(tmp_path / "w"))
     assert done.returncode == 2 and not jax_loaded and "models.base.path" in done.stderr
