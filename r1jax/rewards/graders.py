@@ -22,9 +22,16 @@ def resolve(path: str, what: str) -> Callable:
     """
     module, _, name = path.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{what} {path!r} can't be imported: {error}") from error
+        imported = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
+        raise ValueError(f"{what} {path!r} can't be imported: {type(error).__name__}: {error}") from error
+    try:
+        function = getattr(imported, name)
+    except AttributeError:
+        functions = [key for key, value in vars(imported).items() if callable(value) and not key.startswith("_")]
+        close = difflib.get_close_matches(name, functions, n=1, cutoff=0.5)
+        hint = f"; did you mean '{module}:{close[0]}'?" if close else ""
+        raise ValueError(f"{what} {path!r} can't be imported: {module} has no {name!r}{hint}") from None
     if not callable(function):
         raise ValueError(f"{what} {path!r} is a {type(function).__name__}, not a function")
     return function

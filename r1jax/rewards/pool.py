@@ -161,6 +161,28 @@ class RewardPool:
         self._selector: selectors.BaseSelector | None = None
 
     # ------------------------------------------------------------------------------------------ the caller's side
+    def check(self) -> None:
+        """Tries the names in a fresh worker and waits for it: the caller's process never imports a user's module.
+
+        Raises:
+          RewardPoolError: one of them can't be imported; the worker's own line says why.
+        """
+        child, limit = _Child(self._settings), time.monotonic() + self.start_timeout
+        lines: list[bytes] = []
+        alive = True
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(child.output, selectors.EVENT_READ)
+                while alive and not lines and selector.select(max(0.0, limit - time.monotonic())):
+                    lines, alive = child.lines()
+        finally:
+            status = child.kill()
+        if not lines:
+            how = f"did not start within {self.start_timeout:g} s" if alive else f"died at its start (status {status})"
+            raise RewardPoolError(f"a reward worker {how}")
+        if "error" in (message := json.loads(lines[0])):
+            raise RewardPoolError(message["error"])
+
     def submit(self, key: Hashable, request: RewardRequest) -> None:
         """Queues a request; returns at once. ``key`` comes back with its record.
 

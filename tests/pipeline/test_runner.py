@@ -31,6 +31,7 @@ class Settings:
     stop_at: int = -1
     pause_at: int = -1
     makes_model: bool = True
+    rewards: dict[str, float] = field(default_factory=dict)
     workers: WorkerSettings = WorkerSettings()
 
 
@@ -94,6 +95,9 @@ def home(tmp_path, monkeypatch):
     (home / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules/toy_stage.py").write_text(STAGE)
+    (tmp_path / "modules/my_rewards.py").write_text(
+        "def length(request): return 1.0\ndef grade(row, text): return 'right', ''\n"
+    )
     monkeypatch.syspath_prepend(tmp_path / "modules")
     monkeypatch.delitem(sys.modules, "toy_stage", raising=False)
     (tmp_path / "elsewhere").mkdir()
@@ -240,6 +244,13 @@ def test_a_folder_of_something_else_is_refused(home, evaluated, tmp_path):
         ("stages.second.model=stage:third", "no earlier stage"),
         ("benchmarks.other.path=broken.jsonl", "broken.jsonl"),
         ("benchmarks.other.grader=verify_maths", "did you mean 'verify_math'?"),
+        (
+            "stages.second.rewards={'my_rewards:lenght': 1}",
+            "stages.second.rewards: reward 'my_rewards:lenght' can't be imported",
+        ),
+        ("stages.second.rewards={'my_rewards:lenght': 1}", "did you mean 'my_rewards:length'?"),
+        ("stages.first.rewards={'my_rewards:length': 1, 'no_rewards:length': 1}", "No module named 'no_rewards'"),
+        ("benchmarks.other.grader=my_rewards:grad", "did you mean 'my_rewards:grade'?"),
         ("mesh.data=3", "does not fit"),
     ],
 )

@@ -55,6 +55,7 @@ def user(tmp_path_factory):
     folder = tmp_path_factory.mktemp("user")
     (folder / "pool_user.py").write_text(textwrap.dedent(USER))
     (folder / "pool_broken.py").write_text("raise RuntimeError('broken at import')")
+    (folder / "pool_exits.py").write_text("raise SystemExit(3)")
     sys.path.insert(0, str(folder))
     yield "pool_user:act"
     sys.path.remove(str(folder))
@@ -241,6 +242,38 @@ def test_a_reward_that_cant_be_imported_stops_the_run(user, name):
         pool.submit(0, request())
         with pytest.raises(RewardPoolError, match="can't be imported|broken at import"):
             pool.drain()
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (
+            ["pool_user:atc"],
+            "reward 'pool_user:atc' can't be imported: pool_user has no 'atc'; did you mean 'pool_user:act'",
+        ),
+        (["no_such_module:f"], "No module named 'no_such_module'"),
+        (["pool_broken:f"], "'pool_broken:f' can't be imported: RuntimeError: broken at import"),
+        (["pool_exits:f"], "'pool_exits:f' can't be imported: SystemExit: 3"),
+        (["accuracy", "pool_user:FORGED"], "is a str, not a function"),
+    ],
+)
+def test_names_are_tried_before_there_is_anything_to_grade(user, names, message):
+    with pytest.raises(RewardPoolError, match=message):
+        RewardPool(names).check()
+    assert "pool_user" not in sys.modules, "the caller imports no code of the user's"
+
+
+def test_names_that_can_be_imported_pass(user):
+    pool = RewardPool(["accuracy", user], default_grader=user)
+    pool.check()
+    assert pool._thread is None
+    with pytest.raises(RewardPoolError, match="grader 'pool_user:nothing'"):
+        RewardPool([], default_grader="pool_user:nothing").check()
+
+
+def test_a_worker_that_hangs_at_its_start_is_given_up(user):
+    with pytest.raises(RewardPoolError, match="did not start within 0.05 s"):
+        RewardPool([user], start_timeout=0.05).check()
 
 
 def test_an_unused_pool_starts_nothing():

@@ -27,13 +27,39 @@ def check_data(recipe: config.Recipe) -> None:
     prompts = {stage.inputs.get("data", "") for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
     sources = {f"data.{name}": source for name, source in recipe.data.items() if name in prompts}
     sources |= {f"benchmarks.{name}": source for name, source in recipe.benchmarks.items()}
+    own: dict[str, str] = {}  # a user's own grader -> where it was met first
     for where, source in sources.items():
         try:
             for name in {row.grader for row in load_prompts(source)}:
-                if ":" not in name:  # a user's own is imported by the workers alone
+                if ":" in name:
+                    own.setdefault(name, where)
+                else:
                     grader(name)
         except ValueError as error:
             raise config.RecipeError(f"{where}: {error}") from error
+    for name, where in own.items():
+        _try_in_worker(where, (), name)
+
+
+def check_rewards(recipe: config.Recipe) -> None:
+    """Has a worker process import the users' own reward parts, each by itself: this process never imports them.
+
+    Raises:
+      RecipeError: naming the stage and the part that can't be imported.
+    """
+    for stage in recipe.stages:
+        for part in getattr(stage.settings, "rewards", ()):
+            if ":" in part:  # the stage itself knows the built-in ones
+                _try_in_worker(f"stages.{stage.name}.rewards", (part,), "none")
+
+
+def _try_in_worker(where: str, parts: Sequence[str], grader: str) -> None:
+    from r1jax.rewards import RewardPool, RewardPoolError
+
+    try:
+        RewardPool(parts, default_grader=grader, workers=1).check()
+    except RewardPoolError as error:
+        raise config.RecipeError(f"{where}: {error}") from error
 
 
 def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] = ()) -> epath.Path:
@@ -53,6 +79,7 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
     """
     recipe = workdirs.resolve_paths(config.load_recipe(path, overrides), str(Path(path).parent))
     check_data(recipe)
+    check_rewards(recipe)
     folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
     if folder.exists() and not folder.is_dir():
         raise workdirs.WorkdirError(f"{folder} is a file; choose another --workdir")
