@@ -19,6 +19,9 @@ from typing import Any
 import yaml
 
 
+MAX_NAME_BYTES = 100  # of a model, stage or benchmark: with what is put after it a file name stays under 255
+
+
 class RecipeError(ValueError):
     """A recipe that can't be run; the message names the key, its value and the remedy."""
 
@@ -113,12 +116,26 @@ class AdvantageSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """``losses.PolicyLoss``, field by field; a test holds the two equal. ``clip_high`` below 0 means ``clip_low``."""
+    """``losses.PolicyLoss``, field by field; a test holds the two equal. ``losses/README.md`` has the published algorithms.
 
+    ``ratio``, ``surrogate``, ``correction``, ``kl``: a built-in name or ``package.module:function``.
+    """
+
+    ratio: str = "token"
+    surrogate: str = "clip"
     clip_low: float = 0.2
     clip_high: float = 0.2
+    dual_clip: float = 3.0
+    tau_positive: float = 1.0
+    tau_negative: float = 1.05
+    correction: str = "none"
+    correction_level: str = "token"
+    correction_low: float = 0.5
+    correction_high: float = 2.0
+    off_policy_delta: float = 0.0
     kl: str = "k3"
     kl_coefficient: float = 1e-3
+    entropy_coefficient: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,11 +156,13 @@ class GRPOSettings:
     """Reasoning RL. The defaults are the paper's (R1-Zero; Nature 645:633): 512 prompts x 16 samples a rollout, 16 random
     minibatches, one epoch, lr 3e-6, KL 0.001, temperature 1, reference <- policy every 400 steps, 10,400 steps.
 
+    ``prompts_per_wave``: a rollout is sampled and recorded in waves of so many prompts (0: in one), and a crash loses at most
+    the unfinished wave; what is sampled does not depend on it. Each wave ends with few sequences, so small ones are slower.
     ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``.
     ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
     ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest prompt and the cap).
     ``rows_per_microbatch``: packed rows per micro-step; a multiple of the mesh's batch shards.
-    ``dynamic_sampling``: most waves sampled again for groups that are all right or all wrong (0: off).
+    ``dynamic_sampling``: most times that groups which are all right or all wrong are replaced by new ones (0: off).
     ``reference_every`` 0: never refreshed. ``checkpoint_every``, ``evaluate_every``: in optimizer steps; 0: at the end
     only. ``track``: benchmarks evaluated every ``evaluate_every``. ``compute_dtype``: empty means bfloat16 on
     accelerators, float32 on CPU. ``remat``: ``models.REMAT_POLICIES``.
@@ -152,6 +171,7 @@ class GRPOSettings:
     steps: int = 10_400
     prompts_per_rollout: int = 512
     samples_per_prompt: int = 16
+    prompts_per_wave: int = 0
     minibatches: int = 16
     epochs: int = 1
     temperature: float = 1.0
@@ -225,8 +245,28 @@ STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
 # ---------------------------------------------------------------------------------------------- reading
 def nearest(name: str, known: Sequence[str]) -> str:
     """``; did you mean X?`` for the nearest of the known names, else the list of them."""
+    if not known:
+        return "; there are none yet"
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(map(str, known)))}"
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuses names that can't be part of a file's name on every system: folders of a run are called after them.
+
+    Raises:
+      RecipeError: naming the name, what is wrong with it and what it may be.
+    """
+    for wrong, trouble in (
+        (not name.strip(), "is empty"),
+        (name != name.strip(), "begins or ends with white space"),
+        (name.startswith((".", "-")), "begins with a full stop or a dash"),
+        (any(c in '/\\:*?"<>|' for c in name), "has a character that file names can't have"),
+        (not name.isprintable(), "has a control character"),
+        (len(name.encode(errors="replace")) > MAX_NAME_BYTES, f"has over {MAX_NAME_BYTES} bytes"),
+    ):
+        if wrong:
+            raise RecipeError(f"{where}: the name {name[:40]!r} {trouble}; use letters, digits, - and _")
 
 
 def _number(value: Any, kind: type, where: str) -> Any:
@@ -327,6 +367,7 @@ def _read_stage(value: Any, number: int) -> StageSettings:
     where = f"stages.{value['name']}"
     if not all(c.isalnum() or c in "_-" for c in value["name"]):
         raise RecipeError(f"{where}: a stage's name has letters, digits, - and _ only")
+    check_name(value["name"], where)
     kind = stage_settings_type(value["kind"], where)
     own = [f.name for f in dataclasses.fields(kind)]
     for key in value:

@@ -23,6 +23,32 @@ def weighted_mean(values: Array, token_weight: Array) -> Array:
     return jnp.sum(token_weight * values) / jnp.where(total == 0, 1, total)
 
 
+def same_shapes(name: str, array: Array, **others: Array | None) -> None:
+    """Refuses arrays whose shape is not that of the one called ``name``; None is no array.
+
+    Raises:
+      ValueError: naming both.
+    """
+    for other, value in others.items():
+        if value is not None and jnp.shape(value) != jnp.shape(array):
+            raise ValueError(f"{other} has shape {jnp.shape(value)}, {name} {jnp.shape(array)}; they must be one")
+
+
+def masked_to_zero(weight: Array, *arrays: Array) -> tuple[Array, ...]:
+    """``(weight, *arrays)`` in the dtype that the loss is computed in (float32 at least), the arrays 0 where nothing is
+    counted: no NaN of padding reaches a product, forwards or backwards."""
+    weight = jnp.asarray(weight)
+    counted, dtype = weight != 0, jnp.result_type(jnp.float32, *arrays)
+    return weight.astype(dtype), *(jnp.where(counted, jnp.asarray(array, dtype), 0) for array in arrays)
+
+
+def finished(weight: Array, token_loss: Array, metrics: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    """``(loss, metrics)``: the weighted sum, and the metrics with what every loss reports, without gradient."""
+    loss = jnp.sum(weight * token_loss)
+    metrics = metrics | {"tokens": jnp.sum(weight != 0), "weight": jnp.sum(weight), "loss": loss}
+    return loss, jax.tree.map(lambda x: jax.lax.stop_gradient(x.astype(weight.dtype)), metrics)
+
+
 def merge_metrics(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The metrics of one update from those of its micro-steps, on the host.
 

@@ -11,15 +11,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from r1jax.losses.policy.ratio import log_ratio
+
 Array = jax.Array
-
-# exp(20) is 4.9e8. A token whose probability changed by more says that something is broken, not by how much.
-LOG_RATIO_BOUND = 20.0
-
-
-def log_ratio(logprobs: Array, other: Array) -> Array:
-    """``logprobs - other``, cut to plus and minus ``LOG_RATIO_BOUND``."""
-    return jnp.clip(logprobs - other, -LOG_RATIO_BOUND, LOG_RATIO_BOUND)
 
 
 def k1(logprobs: Array, ref_logprobs: Array) -> Array:
@@ -38,4 +32,19 @@ def k3(logprobs: Array, ref_logprobs: Array) -> Array:
     return jnp.expm1(d) - d
 
 
-ESTIMATORS: dict[str, Callable[[Array, Array], Array]] = {"k1": k1, "k2": k2, "k3": k3}
+def k3_unbiased(logprobs: Array, ref_logprobs: Array, old_logprobs: Array) -> Array:
+    """``r * k3`` with ``r = pi / pi_old``, its gradient included (DeepSeek-V3.2, arXiv 2512.02556 section 3.1).
+
+    The tokens were drawn from the old policy: weighted by the ratio, value and gradient are those of the KL divergence of
+    the policy itself, also after it has moved.
+    """
+    return jnp.exp(log_ratio(logprobs, old_logprobs)) * k3(logprobs, ref_logprobs)
+
+
+# name -> (logprobs, ref_logprobs, old_logprobs) -> [B, T]
+ESTIMATORS: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "k1": lambda new, ref, old: k1(new, ref),
+    "k2": lambda new, ref, old: k2(new, ref),
+    "k3": lambda new, ref, old: k3(new, ref),
+    "k3_unbiased": k3_unbiased,
+}
