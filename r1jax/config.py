@@ -18,7 +18,6 @@ from typing import Any
 
 import yaml
 
-
 MAX_NAME_BYTES = 100  # of a model, stage or benchmark: with what is put after it a file name stays under 255
 
 
@@ -246,7 +245,7 @@ STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
 def nearest(name: str, known: Sequence[str]) -> str:
     """``; did you mean X?`` for the nearest of the known names, else the list of them."""
     if not known:
-        return "; there are none yet"
+        return "; there are none"
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(map(str, known)))}"
 
@@ -414,7 +413,8 @@ def read_recipe(document: Mapping[str, Any]) -> Recipe:
     """Reads and checks a recipe's YAML document.
 
     Raises:
-      RecipeError: an unknown key, a value of the wrong type, an input that names nothing earlier in the graph.
+      RecipeError: an unknown key, a value of the wrong type, a name that no folder can have, an input that names nothing
+        earlier in the graph.
     """
     if not isinstance(document, Mapping):
         raise RecipeError(f"a recipe is a mapping with name and stages, not {document!r}")
@@ -426,6 +426,10 @@ def read_recipe(document: Mapping[str, Any]) -> Recipe:
     if not isinstance(stages, list) or not stages:
         raise RecipeError("stages must be a list of at least one stage")
     rest = read_dataclass(Recipe, {**document, "stages": []}, "recipe")
+    check_name(rest.name, "name")
+    for kind in ("models", "data", "benchmarks"):
+        for name in getattr(rest, kind):
+            check_name(name, kind)
     recipe = dataclasses.replace(rest, stages=tuple(_read_stage(stage, i) for i, stage in enumerate(stages)))
     check_graph(recipe)
     return recipe

@@ -65,6 +65,31 @@ def test_what_is_wrong_is_named(override, message):
         read(override)
 
 
+@pytest.mark.parametrize("kind", ["benchmarks", "models", "data", "stages", "recipe"])
+@pytest.mark.parametrize("name", ["", "  ", "a/b", "..", ".hidden", "a\\b", "-x", "a:b", "a\nb", "x" * 101, "数" * 34, " a"])
+def test_names_that_no_folder_can_have_are_refused(kind, name):
+    document = copy.deepcopy(DOCUMENT)
+    if kind == "recipe":
+        document["name"] = name
+    elif kind == "stages":
+        document["stages"][0]["name"] = name
+    else:
+        document[kind][name] = {"path": "p"}
+    with pytest.raises(config.RecipeError, match="letters, digits, - and _|lacks name"):
+        config.read_recipe(document)
+
+
+def test_names_of_any_script_are_taken():
+    document = copy.deepcopy(DOCUMENT)
+    document["benchmarks"]["数学 v1.5+"] = {"path": "p"}
+    assert "数学 v1.5+" in config.read_recipe(document).benchmarks
+
+
+def test_where_nothing_is_known_that_is_said():
+    with pytest.raises(config.RecipeError, match="no earlier stage 'more'; there are none$"):
+        read("stages.zero.model=stage:more")
+
+
 def test_a_users_kind_brings_its_settings(tmp_path, monkeypatch):
     (tmp_path / "my_stage.py").write_text(
         "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass S:\n    depth: int = 3\nclass Mine:\n    settings = S\n"
