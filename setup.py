@@ -42,7 +42,17 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "parquet": ["pyarrow>=15"],
         # Install torch first, with plain pip (tools/test.sh does).
-        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "transformers>=5", "torch>=2.6", "protobuf"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist",
+            "hypothesis",
+            "transformers>=5",
+            "torch>=2.6",
+            "protobuf",
+            "nbclient",
+            "ipykernel",
+            "matplotlib",
+        ],
     },
     entry_points={"console_scripts": ["r1jax=r1jax.cli:main"]},
 )
