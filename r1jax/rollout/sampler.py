@@ -144,9 +144,11 @@ class Sampler:
                     state, _ = self._decode(params, state, wave, slots)
                     self._programs.copy_out(state, np.zeros(COPIED_LANES, np.int32))
                     for smaller in row_buckets:
-                        for other in lengths:
-                            if smaller <= rows and (smaller, other) != (rows, length):
-                                self._programs.move(state, np.full(smaller, -1, np.int32), length=other)
+                        if smaller < rows:
+                            self._programs.move(state, np.full(smaller, -1, np.int32), length=length)
+                    for other in lengths:
+                        if abs(lengths.index(other) - lengths.index(length)) == 1:
+                            self._programs.move(state, np.full(rows, -1, np.int32), length=other)
 
     def _check(self, wave: Wave) -> None:
         longest = max(len(p) for p in wave.prompts) + wave.max_tokens
@@ -263,10 +265,14 @@ class Sampler:
         fits = [n for n in lengths if n > needed] or [lengths[-1]]
         # Down only with a chunk to spare, lest it go up again at once.
         new = fits[0] if fits[0] > current or needed + self.settings.chunk <= fits[0] else min(current, lengths[-1])
-        if (rows, new) == (slots.rows, current):
-            return state
-        source = np.arange(rows) if rows == slots.rows else np.full(rows, -1)
         if rows != slots.rows:
+            source = np.full(rows, -1)
             source[: len(occupied)] = occupied
-        slots.move(source)
-        return self._programs.move(state, source.astype(np.int32), length=new)
+            slots.move(source)
+            state = self._programs.move(state, source.astype(np.int32), length=current)
+        # Rung by rung: programs for every pair of buckets would be many under a long cap.
+        rung, wanted = lengths.index(current), lengths.index(new)
+        while rung != wanted:
+            rung += 1 if wanted > rung else -1
+            state = self._programs.move(state, np.arange(rows, dtype=np.int32), length=lengths[rung])
+        return state

@@ -88,3 +88,8 @@ class SampledSequence:
     logprobs: np.ndarray
     finish_reason: str
     routes: np.ndarray | None = None
+
+    @property
+    def content(self) -> np.ndarray:
+        """``tokens`` without the end-of-sequence token: what is read as text."""
+        return self.tokens[:-1] if self.finish_reason == "stop" else self.tokens

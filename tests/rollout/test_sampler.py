@@ -170,6 +170,22 @@ def test_nothing_compiles_after_warm_up_whatever_the_wave(moving, compiled):
         assert any(len(a.tokens) != len(b.tokens) or (a.tokens != b.tokens).any() for a, b in zip(old, new))
 
 
+def test_a_long_cap_needs_few_programs_to_change_buckets(compiled):
+    """Rows change at one length, lengths rung by rung: linear in the number of buckets, not its square."""
+    sampler = Sampler(
+        CONFIG, layout(1, 1, 1), SamplerSettings(rows=2, lanes=2, chunk=16, prompt_bucket=8, completion_bucket=4)
+    )
+    # A chunk of 16 over buckets of 4, 8 and 16: lengths go down two rungs at once.
+    wave = dataclasses.replace(WAVE, max_tokens=16, stop_ids=frozenset())
+    moves = sampler._programs.move._cache_size()
+    sampler.warm_up(PARAMS, wave)
+    assert sampler._programs.move._cache_size() - moves <= 3 + 2 * 2 * 2  # fewer where other tests have compiled some
+    before = len(compiled)
+    results = sampler.run(PARAMS, wave)
+    assert compiled[before:] == []
+    assert {len(r.tokens) for r in results} == {16}
+
+
 def test_another_sampler_of_the_same_kind_compiles_nothing(still, compiled, whole):
     twin = Sampler(CONFIG, layout(1, 1, 1), still.settings)
     twin._row_buckets = still._row_buckets
