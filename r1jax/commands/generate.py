@@ -87,7 +87,7 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
     return [
         {
             "prompt": prompts[sequence.prompt_id],
-            "completion": model.tokenizer.decode(_without_stop(sequence, wave.stop_ids)),
+            "completion": model.tokenizer.decode(sequence.content.tolist()),
             "prompt_token_ids": sequence.prompt_tokens,
             "token_ids": sequence.tokens,
             "logprobs": sequence.logprobs,
@@ -95,11 +95,6 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
         }
         for sequence in sequences
     ]
-
-
-def _without_stop(sequence: Any, stop_ids: frozenset[int]) -> list[int]:
-    tokens = [int(token) for token in sequence.tokens]
-    return tokens[:-1] if tokens and tokens[-1] in stop_ids else tokens
 
 
 def run(arguments: argparse.Namespace) -> int:

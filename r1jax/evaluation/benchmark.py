@@ -1,4 +1,4 @@
-"""A benchmark run on a model: sampled and graded at once, then summed up as the paper does (section 4.1).
+"""A benchmark run on a model: sampled and graded, then summed up as the paper does (section 4.1).
 
 pass@1 is the mean over problems of the share of right samples; cons@k is the share of problems whose majority answer is
 right. What was cut off at the length cap or could not be graded counts as wrong, and is counted by itself too.
@@ -7,59 +7,19 @@ right. What was cut off at the length cap or could not be graded counts as wrong
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from r1jax.config import BenchmarkSource
-from r1jax.data import PromptRow, Tokenizer, render_prompt
+from r1jax.data import PromptRow, Tokenizer
 from r1jax.evaluation.estimators import bootstrap_interval, majority, pass_at_1, pass_at_k
+from r1jax.evaluation.grading import GradedSample, Pool, Prompt, Samples, Timing, render, sample_and_grade
 from r1jax.evaluation.reflection import reflects, search_measures
 from r1jax.rewards.answer import extract_answer
 from r1jax.rewards.mathematics import answer_key
-from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
-from r1jax.rollout.wave import SampledSequence, Wave
-
-
-class Pool(Protocol):
-    """What is needed of ``rewards.RewardPool``."""
-
-    def submit(self, key: Hashable, request: RewardRequest) -> None: ...
-
-    def drain(self) -> Sequence[tuple[Hashable, RewardRecord]]: ...
-
-
-class Samples(Protocol):
-    """What is needed of ``rollout.Sampler``."""
-
-    config: Any  # its max_position_embeddings bounds a sequence
-
-    def run(
-        self, params: Any, wave: Wave, on_finished: Any, *, should_stop: Any, on_progress: Any
-    ) -> list[SampledSequence]: ...
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One graded sample.
-
-    Attributes:
-      problem: index into the benchmark's rows.
-      vote: what its answer is grouped by in the majority vote; None has no vote.
-    """
-
-    problem: int
-    sample: int
-    completion: str
-    tokens: int
-    finish_reason: str
-    record: RewardRecord
-    vote: Hashable | None
-
-    @property
-    def right(self) -> bool:
-        return self.record.verdict is Verdict.RIGHT and self.finish_reason != "length"
+from r1jax.rewards.record import Verdict
+from r1jax.rollout.wave import Wave
 
 
 def vote_of(completion: str, grader: str) -> Hashable | None:
@@ -74,76 +34,23 @@ def vote_of(completion: str, grader: str) -> Hashable | None:
     return "".join(answer.partition("=")[0].split()) or None if answer is not None else None
 
 
-def render(rows: Sequence[PromptRow], tokenizer: Tokenizer, positions: int) -> tuple[list[str], list[np.ndarray]]:
-    """``(texts, ids)`` of the rows' prompts, as the model is given them; ids are int32.
+def render_rows(rows: Sequence[PromptRow], tokenizer: Tokenizer, positions: int) -> list[Prompt]:
+    """The rows' prompts, as the model is given them.
 
     Raises:
       ValueError: a prompt without tokens, or one that leaves no position for an answer.
     """
-    texts, prompts = [], []
-    for row in rows:
-        text, ids = render_prompt(row.template, row.problem, tokenizer)
-        if not ids:
+    prompts = [render(row, tokenizer) for row in rows]
+    for row, prompt in zip(rows, prompts):
+        length = len(prompt.tokens)
+        if not length:
             raise ValueError(f"the prompt of row {row.index} has no tokens: {row.problem!r:.80}")
-        if len(ids) >= positions:
-            raise ValueError(f"the prompt of row {row.index} has {len(ids)} tokens; the model has {positions} positions")
-        texts.append(text)
-        prompts.append(np.asarray(ids, np.int32))
-    return texts, prompts
+        if length >= positions:
+            raise ValueError(f"the prompt of row {row.index} has {length} tokens; the model has {positions} positions")
+    return prompts
 
 
-def sample_benchmark(
-    params: Any,
-    sampler: Samples,
-    tokenizer: Tokenizer,
-    rows: Sequence[PromptRow],
-    prompts: Sequence[str],
-    wave: Wave,
-    pool: Pool,
-    should_stop: Callable[[], bool] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[Evaluated]:
-    """Samples a wave whose ``prompt_ids`` are indices into ``rows``, and has each sample graded while others are decoded.
-
-    ``prompts``: the rows' prompts as text, for graders that look at them.
-    """
-    texts: dict[tuple[int, int], str] = {}
-
-    def submit(sequence: SampledSequence) -> None:
-        row, key = rows[sequence.prompt_id], (sequence.prompt_id, sequence.sample)
-        ids = sequence.tokens.tolist()
-        texts[key] = tokenizer.decode(ids[:-1] if sequence.finish_reason == "stop" else ids)
-        request = RewardRequest(
-            row={**row.row, "answer": row.answer, "grader": row.grader},
-            prompt=prompts[sequence.prompt_id],
-            completion=texts[key],
-            tokens=len(ids),
-            finish_reason=sequence.finish_reason,
-            extra={"seed": wave.seed, "rollout": wave.rollout, "prompt_id": key[0], "sample": key[1]},
-        )
-        pool.submit(key, request)
-
-    sequences = sampler.run(params, wave, submit, should_stop=should_stop, on_progress=on_progress)
-    records = dict(pool.drain())
-    evaluated = []
-    for sequence in sequences:
-        key = (sequence.prompt_id, sequence.sample)
-        cut_off = sequence.finish_reason == "length"
-        evaluated.append(
-            Evaluated(
-                problem=sequence.prompt_id,
-                sample=sequence.sample,
-                completion=texts[key],
-                tokens=len(sequence.tokens),
-                finish_reason=sequence.finish_reason,
-                record=records[key],
-                vote=None if cut_off else vote_of(texts[key], rows[sequence.prompt_id].grader),
-            )
-        )
-    return evaluated
-
-
-def summarise(samples: Sequence[Evaluated], rows: Sequence[PromptRow]) -> dict[str, Any]:
+def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow]) -> dict[str, Any]:
     """The figures of a benchmark.
 
     Args:
@@ -156,8 +63,8 @@ def summarise(samples: Sequence[Evaluated], rows: Sequence[PromptRow]) -> dict[s
     """
     count = len(samples) // len(rows)
     right = np.array([s.right for s in samples]).reshape(len(rows), count)
-    groups = [samples[i : i + count] for i in range(0, len(samples), count)]
-    winners = [majority([s.vote for s in group]) for group in groups]
+    votes = [None if s.cut_off else vote_of(s.completion, rows[s.row].grader) for s in samples]
+    winners = [majority(votes[i : i + count]) for i in range(0, len(samples), count)]
     agreed = np.array([winner is not None and row[winner] for row, winner in zip(right, winners)], float)
     shares = pass_at_1(right)
     figures = {
@@ -168,27 +75,27 @@ def summarise(samples: Sequence[Evaluated], rows: Sequence[PromptRow]) -> dict[s
         "cons@k": float(agreed.mean()),
         "cons@k_interval": list(bootstrap_interval(agreed)),
         "pass@k": {str(k): float(pass_at_k(right, k).mean()) for k in (2**i for i in range(count.bit_length()))},
-        "mean_tokens": float(np.mean([s.tokens for s in samples])),
-        "truncated": float(np.mean([s.finish_reason == "length" for s in samples])),
+        "mean_tokens": float(np.mean([len(s.sequence.tokens) for s in samples])),
+        "truncated": float(np.mean([s.cut_off for s in samples])),
         "ungraded": float(np.mean([s.record.verdict is Verdict.UNGRADED for s in samples])),
         "reflection": float(np.mean([reflects(s.completion) for s in samples])),
     }
-    searches = [(s.completion, rows[s.problem].row["target"]) for s in samples if rows[s.problem].grader == "search"]
+    searches = [(s.completion, rows[s.row].row["target"]) for s in samples if rows[s.row].grader == "search"]
     return figures | (search_measures(searches) if searches else {})
 
 
-def _listed(sample: Evaluated, row: PromptRow) -> dict[str, Any]:
+def _listed(sample: GradedSample, row: PromptRow) -> dict[str, Any]:
     """A sample as a line of ``samples.jsonl``."""
     return {
-        "prompt_id": sample.problem,
-        "sample": sample.sample,
+        "prompt_id": sample.row,
+        "sample": sample.sequence.sample,
         "id": row.row.get("id", row.index),
         "problem": row.problem,
         "gold": row.answer,
         "completion": sample.completion,
         "answer": extract_answer(sample.completion),
-        "tokens": sample.tokens,
-        "finish_reason": sample.finish_reason,
+        "tokens": len(sample.sequence.tokens),
+        "finish_reason": sample.sequence.finish_reason,
         "right": sample.right,
         **sample.record.to_json(),
     }
@@ -200,22 +107,22 @@ def benchmark_wave(
     settings: BenchmarkSource,
     stop_ids: frozenset[int],
     positions: int,
-) -> tuple[list[str], Wave]:
-    """The prompts' texts and the wave of a benchmark. Its ``max_tokens`` is lowered to what ``positions`` leave.
+) -> tuple[list[Prompt], Wave]:
+    """The prompts and the wave of a benchmark. Its ``max_tokens`` is lowered to what ``positions`` leave.
 
     Raises:
       ValueError: no rows, or a prompt that leaves no position.
     """
     if not rows:
         raise ValueError("a benchmark without rows can't be evaluated")
-    texts, prompts = render(rows, tokenizer, positions)
-    return texts, Wave(
-        prompts=tuple(prompts),
+    prompts = render_rows(rows, tokenizer, positions)
+    return prompts, Wave(
+        prompts=tuple(prompt.tokens for prompt in prompts),
         prompt_ids=tuple(range(len(rows))),
         samples=settings.samples,
         seed=settings.seed,
         rollout=0,
-        max_tokens=min(settings.max_tokens, positions - max(map(len, prompts))),
+        max_tokens=min(settings.max_tokens, positions - max(len(prompt.tokens) for prompt in prompts)),
         stop_ids=stop_ids,
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -252,11 +159,23 @@ def evaluate(
       SamplingStopped: ``should_stop`` said so.
     """
     positions = sampler.config.max_position_embeddings
-    texts, wave = benchmark_wave(rows, tokenizer, settings, stop_ids, positions)
-    samples = sample_benchmark(params, sampler, tokenizer, rows, texts, wave, pool, should_stop, on_progress)
+    prompts, wave = benchmark_wave(rows, tokenizer, settings, stop_ids, positions)
+    indices = range(len(rows))
+    samples = sample_and_grade(
+        params,
+        sampler,
+        tokenizer,
+        wave,
+        prompts,
+        indices,
+        pool,
+        Timing(),
+        should_stop=should_stop,
+        on_progress=on_progress,
+    )
     for sample in samples:
         if sample.record.verdict is Verdict.NONE:
-            row = rows[sample.problem]
+            row = rows[sample.row]
             raise ValueError(f"row {row.index}: its grader {row.grader!r} knows no right answer, so it is no benchmark row")
     figures = summarise(samples, rows) | {
         "temperature": wave.temperature,
@@ -266,4 +185,4 @@ def evaluate(
         "templates": sorted({row.template for row in rows}),
         "graders": sorted({row.grader for row in rows}),
     }
-    return figures, [_listed(sample, rows[sample.problem]) for sample in samples]
+    return figures, [_listed(sample, rows[sample.row]) for sample in samples]

@@ -1,59 +1,45 @@
-"""Collecting a rollout: waves are sampled and graded at once, recorded, and asked for again where groups say nothing."""
+"""Collecting a rollout: wave after wave is sampled, graded and recorded; groups that say nothing are replaced.
+
+What is collected does not depend on the size of the waves: a prompt's number within the rollout carries its randomness, and
+groups are replaced once the whole rollout is there.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from etils import epath
 
-from r1jax.pipeline.ledger import GradedSample, read_wave, wave_folder, write_wave
+from r1jax.data import Tokenizer
+from r1jax.evaluation.grading import GradedSample, Pool, Prompt, Timing, sample_and_grade
+from r1jax.pipeline.ledger import read_wave, wave_folder, write_wave
 from r1jax.pipeline.records import committed
-from r1jax.rewards.record import RewardRequest, Verdict
-from r1jax.rollout import SampledSequence, Sampler, Wave
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt, ready to be sampled: its text, its token ids, and the row that its grader reads."""
-
-    text: str
-    tokens: np.ndarray
-    row: dict[str, Any]
-
-
-class Pool(Protocol):
-    """What is needed of ``rewards.RewardPool``."""
-
-    def submit(self, key: Any, request: RewardRequest) -> None: ...
-
-    def drain(self) -> list[tuple[Any, Any]]: ...
-
-
-@dataclass
-class Timing:
-    """Seconds of a rollout's phases: of the clock, so kept apart from what must be equal."""
-
-    sample_s: float = 0.0
-    reward_s: float = 0.0
-    tokens: int = 0
+from r1jax.rewards.record import Verdict
+from r1jax.rollout import Sampler, Wave
 
 
 @dataclass(frozen=True)
 class WaveRequest:
-    """Everything about a rollout's waves but the prompts."""
+    """Everything about a rollout's waves but the prompts.
+
+    Attributes:
+      prompts: of the whole rollout.
+      prompts_per_wave: most prompts of one wave.
+      again: most times that groups which say nothing are replaced.
+    """
 
     rollout: int
     prompts: int
+    prompts_per_wave: int
     samples: int
     seed: int
     max_tokens: int
     stop_ids: frozenset[int]
     temperature: float
-    again: int  # most waves sampled again for groups that say nothing
+    again: int
 
     def wave(self, prompts: Sequence[Prompt], first_id: int) -> Wave:
         return Wave(
@@ -103,7 +89,7 @@ class Collector:
       prompts: the prompt set.
       order: ``order(start, count) -> indices``: the prompt set's endless, reshuffled order.
       sampler, pool: who samples, who grades.
-      decode: token ids of a completion -> the text to be graded and read.
+      tokenizer: turns completions into the text to be graded and read.
     """
 
     def __init__(
@@ -113,11 +99,11 @@ class Collector:
         order: Callable[[int, int], np.ndarray],
         sampler: Sampler,
         pool: Pool,
-        decode: Callable[[np.ndarray], str],
+        tokenizer: Tokenizer,
         should_stop: Callable[[], bool],
     ):
         self._stage, self._prompts, self._order = stage, prompts, order
-        self._sampler, self._pool, self._decode, self._should_stop = sampler, pool, decode, should_stop
+        self._sampler, self._pool, self._tokenizer, self._should_stop = sampler, pool, tokenizer, should_stop
 
     def collect(
         self, params: Any, request: WaveRequest, start: int, on_progress: Callable[[int, int], None] | None = None
@@ -131,57 +117,44 @@ class Collector:
           SamplingStopped: the run was asked to stop; the unfinished wave is lost, finished ones stay.
         """
         timing, informative, rest, everything = Timing(), [], [], []
-        used, wanted = 0, request.prompts
-        for number in range(request.again + 1):
-            rows = self._order(start + used, wanted)
-            groups = self._wave(params, request, number, rows, used, timing, on_progress)
-            used += wanted
-            everything += [sample for group in groups for sample in group]
-            for group in groups:
-                (informative if not request.again or says_something(group) else rest).append(group)
+        used = waves = 0
+        for _ in range(request.again + 1):
             wanted = request.prompts - len(informative)
-            if wanted <= 0:
+            for first in range(0, wanted, request.prompts_per_wave):
+                rows = self._order(start + used, min(request.prompts_per_wave, wanted - first))
+                show = _continued(on_progress, len(everything), timing.tokens)
+                samples = self._wave(params, request, waves, rows, used, timing, show)
+                used, waves = used + len(rows), waves + 1
+                everything += samples
+                for i in range(0, len(samples), request.samples):
+                    group = samples[i : i + request.samples]
+                    (informative if not request.again or says_something(group) else rest).append(group)
+            if len(informative) >= request.prompts:
                 break
         chosen = (informative + rest)[: request.prompts]
         return Rollout(chosen, everything, used, timing)
 
-    def _wave(self, params, request, number, rows, first_id, timing, on_progress) -> list[list[GradedSample]]:
+    def _wave(self, params, request, number, rows, first_id, timing, on_progress) -> list[GradedSample]:
         folder = wave_folder(self._stage, request.rollout, number)
         if committed(folder):
-            samples = read_wave(folder)
-        else:
-            samples = self._sample(params, request, rows, first_id, timing, on_progress)
-            write_wave(folder, samples, {int(row): self._prompts[row].row for row in rows})
-        return [samples[i : i + request.samples] for i in range(0, len(samples), request.samples)]
+            return read_wave(folder)
+        prompts = [self._prompts[row] for row in rows]
+        samples = sample_and_grade(
+            params,
+            self._sampler,
+            self._tokenizer,
+            request.wave(prompts, first_id),
+            prompts,
+            rows,
+            self._pool,
+            timing,
+            should_stop=self._should_stop,
+            on_progress=on_progress,
+        )
+        write_wave(folder, samples, {int(row): prompt.row for row, prompt in zip(rows, prompts)})
+        return samples
 
-    def _sample(self, params, request, rows, first_id, timing, on_progress) -> list[GradedSample]:
-        texts: dict[tuple[int, int], str] = {}
 
-        def grade(sequence: SampledSequence) -> None:
-            prompt = self._prompts[rows[sequence.prompt_id - first_id]]
-            key = (sequence.prompt_id, sequence.sample)
-            texts[key] = self._decode(sequence.tokens)
-            self._pool.submit(
-                key,
-                RewardRequest(
-                    row=prompt.row,
-                    prompt=prompt.text,
-                    completion=texts[key],
-                    tokens=len(sequence.tokens),
-                    finish_reason=sequence.finish_reason,
-                    extra={"seed": request.seed, "rollout": request.rollout, "prompt_id": key[0], "sample": key[1]},
-                ),
-            )
-
-        started = time.monotonic()
-        wave = request.wave([self._prompts[row] for row in rows], first_id)
-        sequences = self._sampler.run(params, wave, grade, should_stop=self._should_stop, on_progress=on_progress)
-        sampled = time.monotonic()
-        verdicts = dict(self._pool.drain())
-        timing.sample_s += sampled - started
-        timing.reward_s += time.monotonic() - sampled
-        timing.tokens += sum(len(s.tokens) for s in sequences)
-        return [
-            GradedSample(s, verdicts[s.prompt_id, s.sample], int(rows[s.prompt_id - first_id]), texts[s.prompt_id, s.sample])
-            for s in sequences
-        ]
+def _continued(on_progress: Callable[[int, int], None] | None, sequences: int, tokens: int):
+    """``on_progress`` for a wave, after so many sequences and tokens of earlier ones."""
+    return on_progress and (lambda done, more: on_progress(sequences + done, tokens + more))

@@ -22,13 +22,15 @@ import numpy as np
 from etils import epath
 
 from r1jax import checkpoint, config, data, sharding
+from r1jax.evaluation.grading import Prompt, render
 from r1jax.losses import PolicyLoss, group_advantages
 from r1jax.losses.advantages import NORMALIZATIONS
 from r1jax.losses.weights import RULES
 from r1jax.models import REMAT_POLICIES
 from r1jax.models.precision import compute_dtype
 from r1jax.pipeline import records
-from r1jax.pipeline.collection import Collector, Prompt, Rollout, WaveRequest
+from r1jax.pipeline.checkpoints import Checkpoints
+from r1jax.pipeline.collection import Collector, Rollout, WaveRequest
 from r1jax.pipeline.compiles import compile_counter
 from r1jax.pipeline.learning import Learner
 from r1jax.pipeline.metrics import rollout_metrics
@@ -38,8 +40,6 @@ from r1jax.rewards import RewardPool, mix
 from r1jax.rewards.parts import part as reward_part
 from r1jax.rollout import Sampler, SamplingStopped
 from r1jax.training import make_optimizer
-
-KEPT_CHECKPOINTS = 2
 
 # Mean difference of the sampler's log-probabilities from the trainer's, by compute dtype, above which an update warns:
 # float32 on CPU stays under 1e-6 on the tiny model; bfloat16 alone gives 1.5e-2 on a model of four layers.
@@ -73,7 +73,19 @@ def check_settings(name: str, settings: config.GRPOSettings) -> None:
         raise config.RecipeError(f"{where}.rewards must give a weight to at least one part, not {settings.rewards}")
     if any(cap < 1 for cap in settings.max_tokens_at.values()):
         raise config.RecipeError(f"{where}.max_tokens_at must hold positive caps, not {settings.max_tokens_at}")
-    for key in ("reference_every", "dynamic_sampling", "checkpoint_every", "evaluate_every", "row_tokens"):
+    if settings.prompts_per_wave and settings.prompts_per_rollout % settings.prompts_per_wave:
+        raise config.RecipeError(
+            f"{where}.prompts_per_wave: {settings.prompts_per_rollout} prompts per rollout do not divide into waves of "
+            f"{settings.prompts_per_wave}; change one of them, or make it 0 for one wave"
+        )
+    for key in (
+        "prompts_per_wave",
+        "reference_every",
+        "dynamic_sampling",
+        "checkpoint_every",
+        "evaluate_every",
+        "row_tokens",
+    ):
         if getattr(settings, key) < 0:
             raise config.RecipeError(f"{where}.{key} can't be negative, but is {getattr(settings, key)}; 0 switches it off")
     for key, least in (("chunk", 1), ("prompt_bucket", 1), ("completion_bucket", 1), ("rows", 0), ("lanes", 0)):
@@ -119,17 +131,36 @@ def read_prompts(
       ValueError: nothing is left.
     """
     rows = data.load_prompts(source)
-    prompts = []
-    for row in rows:
-        text, ids = data.render_prompt(row.template, row.problem, tokenizer)
-        if 0 < len(ids) <= longest:
-            graded = {**row.row, "answer": row.answer, "grader": row.grader}
-            prompts.append(Prompt(text, np.array(ids, np.int32), graded))
+    prompts = [prompt for prompt in (render(row, tokenizer) for row in rows) if 0 < len(prompt.tokens) <= longest]
     if len(prompts) < len(rows):
         warn(f"{len(rows) - len(prompts)} of {len(rows)} prompts of {source.path} exceed {longest} tokens and are left out")
     if not prompts:
         raise ValueError(f"no prompt of {source.path} fits max_prompt_tokens {longest}; raise it")
     return prompts
+
+
+def record_update(stage: epath.Path, metrics: Mapping[str, float]) -> None:
+    """Leaves the metrics of an update (``step`` among them) on disk, its record last; one that has happened already, and is
+    replayed from a recorded wave, stays as it is.
+
+    A loss or gradient that is not finite ends the run here, with its last checkpoint as it was. That the apply-step then
+    keeps parameters and moments (``skipped``) only keeps the state in memory whole for those who look at it: to go on would
+    hide what has broken.
+
+    Raises:
+      FloatingPointError: a figure is not finite.
+    """
+    folder = stage / "updates" / f"{metrics['step']:06d}"
+    if records.committed(folder):
+        return
+    wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+    if wrong:
+        raise FloatingPointError(
+            f"update {metrics['step']}: {', '.join(wrong)} not finite; the last checkpoint is unharmed. Another run with a "
+            "lower optimizer.lr or a longer warm-up may not get here"
+        )
+    records.write_atomic(folder / "metrics.json", json.dumps(metrics))
+    records.commit(folder, ["metrics.json"])
 
 
 class GRPOStage:
@@ -175,9 +206,8 @@ class _Run:
         self.tracker = Tracker(
             name, workdir.parent.parent, settings.track, self.sampler, tokenizer, self.stop_ids, pool, context
         )
-        self.collector = Collector(
-            workdir, self.prompts, self._order, self.sampler, pool, self._decoder(tokenizer), context.stop
-        )
+        self.collector = Collector(workdir, self.prompts, self._order, self.sampler, pool, tokenizer, context.stop)
+        self.checkpoints = Checkpoints(workdir / "checkpoints")
         self.state = self._first_state(model.params)
         self.step = self.rollout = self.next_index = 0
         self.refreshed = 0  # refreshes of the reference so far
@@ -199,7 +229,7 @@ class _Run:
 
     def _first_state(self, params: Any) -> Any:
         """The state before the first update; abstract where there is a checkpoint to be read instead."""
-        if self._checkpoints():
+        if self.checkpoints.found():
             return self.learner.abstract_state()
         reference = None
         if "reference" in self.inputs and self.learner.needs_reference:
@@ -209,13 +239,6 @@ class _Run:
     def _order(self, start: int, count: int) -> np.ndarray:
         self.order.restore({"next_index": start})
         return np.array(self.order.take(count))
-
-    def _decoder(self, tokenizer: data.Tokenizer) -> Callable[[np.ndarray], str]:
-        def decode(ids: np.ndarray) -> str:
-            ended = len(ids) > 0 and int(ids[-1]) in self.stop_ids
-            return tokenizer.decode(ids[:-1].tolist() if ended else ids.tolist())
-
-        return decode
 
     # ------------------------------------------------------------------------------------------ the loop
     def to_the_end(self) -> Artefacts:
@@ -274,6 +297,7 @@ class _Run:
         return WaveRequest(
             rollout=self.rollout,
             prompts=settings.prompts_per_rollout,
+            prompts_per_wave=settings.prompts_per_wave or settings.prompts_per_rollout,
             samples=settings.samples_per_prompt,
             seed=self.seed,
             max_tokens=cap,
@@ -295,7 +319,8 @@ class _Run:
         sequences = settings.prompts_per_rollout * settings.samples_per_prompt
 
         def show(done: int, tokens: int) -> None:
-            self.console.progress(self.name, self.step, settings.steps, {"sampled": f"{done}/{sequences}", "tokens": tokens})
+            sampled = f"{done}/{max(done, sequences)}"
+            self.console.progress(self.name, self.step, settings.steps, {"sampled": sampled, "tokens": tokens})
 
         try:
             return self.collector.collect(self.learner.rollout_params(self.state), request, self.next_index, show)
@@ -323,25 +348,18 @@ class _Run:
             rng=np.random.default_rng([self.seed, self.rollout]),
             seconds=seconds,
         )
+        per_rollout = settings.minibatches * settings.epochs
         for self.state, metrics in updates:
             self._watch_sampler(metrics)
-            self._record({"step": self.step, "rollout": self.rollout, **figures, **metrics})
+            record_update(self.workdir, {"step": self.step, "rollout": self.rollout, **figures, **metrics})
             self.step += 1
             shown = {"reward": figures["reward_mean"], "length": figures["response_length_mean"]}
             self.console.progress(self.name, self.step, settings.steps, shown)
             if self.step >= settings.steps:
                 break
+            if self.step % per_rollout and self.context.stop():
+                self._stop_between_updates()
         return seconds
-
-    def _record(self, metrics: Mapping[str, float]) -> None:
-        folder = self.workdir / "updates" / f"{self.step:06d}"
-        if records.committed(folder):
-            return  # replayed from a recorded wave: it has happened already
-        wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
-        if wrong:
-            raise FloatingPointError(f"update {self.step}: {', '.join(wrong)} not finite; the last checkpoint is unharmed")
-        records.write_atomic(folder / "metrics.json", json.dumps(metrics))
-        records.commit(folder, ["metrics.json"])
 
     def _watch_sampler(self, metrics: Mapping[str, float]) -> None:
         difference, bound = metrics["sampler_trainer_mean"], SAMPLER_TRAINER_BOUNDS[self.dtype.name]
@@ -373,31 +391,31 @@ class _Run:
         self._save()
         raise StopRequested
 
-    def _save(self) -> None:
-        """Writes a checkpoint, then lets go of all but the last ones."""
-        folder = self.workdir / "checkpoints" / f"{self.step:06d}"
-        if not records.committed(folder):
-            with compile_counter().planned(f"{self.name}: checkpoints", self.console.say):
-                checkpoint.save_state(folder / "state", self.state)
-            progress = {
-                "step": self.step,
-                "rollout": self.rollout,
-                "next_index": self.next_index,
-                "refreshed": self.refreshed,
-            }
-            records.commit(folder, content=progress)
-        for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
-            (old / records.RECORD).unlink()  # first: a half-deleted checkpoint did not happen
-            old.rmtree()
+    def _stop_between_updates(self) -> NoReturn:
+        """Ends the session within a rollout's updates, without a checkpoint: the policy that its old log-probabilities are
+        of is gone, so only the way from an earlier one, over recorded waves, leads here bit for bit."""
+        found = self.checkpoints.found()
+        since = f"the checkpoint of step {int(found[-1].name)}" if found else "the start"
+        self.console.say(
+            f"{self.name}: stopped between two updates of rollout {self.rollout}; nothing is sampled again, the updates from "
+            f"{since} to step {self.step} are made again"
+        )
+        raise StopRequested
 
-    def _checkpoints(self) -> list[epath.Path]:
-        return sorted((f for f in (self.workdir / "checkpoints").glob("*") if records.committed(f)), key=lambda f: f.name)
+    def _save(self) -> None:
+        progress = {
+            "step": self.step,
+            "rollout": self.rollout,
+            "next_index": self.next_index,
+            "refreshed": self.refreshed,
+        }
+        with compile_counter().planned(f"{self.name}: checkpoints", self.console.say):
+            self.checkpoints.save(self.step, self.state, progress)
 
     def _resume(self) -> None:
-        if not (found := self._checkpoints()):
+        if (found := self.checkpoints.restore(self.state, self.console.warn)) is None:
             return
-        progress = records.read_record(found[-1])
-        self.state = checkpoint.restore_state(found[-1] / "state", self.state)
+        self.state, progress = found
         self.step, self.rollout = progress["step"], progress["rollout"]
         self.next_index, self.refreshed = progress["next_index"], progress["refreshed"]
         self.console.say(f"{self.name}: goes on from step {self.step}")

@@ -5,31 +5,17 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from r1jax.evaluation.grading import GradedSample
 from r1jax.pipeline import records
 from r1jax.rewards.record import RewardRecord
 from r1jax.rollout.wave import SampledSequence
 
 ROLLOUTS, ARRAYS = "rollouts.jsonl", "arrays.npz"
-
-
-@dataclass(frozen=True)
-class GradedSample:
-    """A sampled sequence with its text and its rewards.
-
-    Attributes:
-      row: index of the prompt in its data set.
-    """
-
-    sequence: SampledSequence
-    record: RewardRecord
-    row: int
-    completion: str
 
 
 def wave_folder(stage: epath.Path, rollout: int, wave: int) -> epath.Path:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from r1jax.evaluation.grading import GradedSample
 from r1jax.evaluation.reflection import reflects, search_measures
-from r1jax.pipeline.ledger import GradedSample
 from r1jax.rewards.record import Verdict
 
 
@@ -28,18 +28,18 @@ def rollout_metrics(
 
     Returns:
       Means by name: ``reward_mean``, ``reward_<part>`` of each part that was graded, ``accuracy`` (share right of what has
-      a verdict), ``ungraded``, ``response_length_mean`` and ``_max`` in tokens, ``truncated``, ``reflection`` (share of
+      a verdict; what was cut off is wrong, as in a benchmark, though ``reward_accuracy`` is what its grader said), ``ungraded``, ``response_length_mean`` and ``_max`` in tokens, ``truncated``, ``reflection`` (share of
       completions with a reflective word), and what search problems tell besides (``evaluation.reflection``).
     """
     lengths = np.array([len(s.sequence.tokens) for s in samples])
-    verdicts = [s.record.verdict for s in samples if s.record.verdict in (Verdict.RIGHT, Verdict.WRONG)]
+    right = [s.right for s in samples if s.record.verdict in (Verdict.RIGHT, Verdict.WRONG)]
     figures = {
         "reward_mean": _mean(rewards[graded]),
-        "accuracy": _mean([bool(v) for v in verdicts]),
+        "accuracy": _mean(right),
         "ungraded": _mean(~graded),
         "response_length_mean": _mean(lengths),
         "response_length_max": float(lengths.max()),
-        "truncated": _mean([s.sequence.finish_reason == "length" for s in samples]),
+        "truncated": _mean([s.cut_off for s in samples]),
         "reflection": _mean([reflects(s.completion) for s in samples]),
     }
     for part in sorted({name for s in samples for name in s.record.parts}):

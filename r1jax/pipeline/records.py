@@ -15,9 +15,11 @@ What has no record did not happen: a killed process leaves files without a recor
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -43,20 +45,72 @@ def _digest(path: epath.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _is_local(path: epath.PathLike) -> bool:
+    """Whether a path is of this machine's file systems: an object store has written an object once it says so."""
+    return "://" not in os.fspath(path)
+
+
+def _sync(path: epath.PathLike) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (PermissionError, IsADirectoryError):
+        return  # a folder, on a system that can't open them
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows no fsync of folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: epath.PathLike) -> None:
+    """Waits until a file, or all files of a folder, and their names are on the disk: before a record vouches for them."""
+    if not _is_local(path):
+        return
+    path = os.path.abspath(path)
+    if os.path.isfile(path):
+        _sync(path)
+    for folder, _, names in os.walk(path):
+        for name in names:
+            _sync(os.path.join(folder, name))
+        _sync(folder)
+    _sync(os.path.dirname(path))
+
+
+def _make_folder(folder: epath.Path) -> None:
+    """Makes a folder and those above it; their names are then on the disk."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for new in missing:
+        if _is_local(new):
+            _sync(new.parent)
+
+
 def write_atomic(path: epath.PathLike, data: bytes | str) -> None:
-    """Writes a whole file or nothing: a reader never sees a part of it."""
+    """Writes a whole file or nothing: a reader never sees a part of it, nor does one after a loss of power."""
     path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     partial = path.parent / f".{path.name}.partial"
     partial.write_bytes(data.encode() if isinstance(data, str) else data)
+    if _is_local(path):
+        _sync(partial)  # else the name may be on the disk before the content is
     partial.replace(path)
 
 
-def commit(folder: epath.PathLike, files: Iterable[str] = (), content: Mapping[str, Any] | None = None) -> None:
-    """Writes the commit record of ``folder``: its ``content`` and the hash of each of ``files``. The last act."""
+def commit(folder: epath.PathLike, files: Sequence[str] = (), content: Mapping[str, Any] | None = None) -> None:
+    """Writes the commit record of ``folder``: its ``content`` and the hash of each of ``files``. The last act.
+
+    Once this returns, not even a loss of power takes it back. ``files`` come from ``write_atomic``.
+    """
     folder = epath.Path(folder)
     record = {"files": {name: _digest(folder / name) for name in sorted(files)}, "content": dict(content or {})}
+    if files and _is_local(folder):
+        _sync(folder)  # the names of the files, before the record's own
     write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True, allow_nan=False))
+    if _is_local(folder):
+        _sync(folder)
 
 
 def committed(folder: epath.PathLike) -> bool:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from r1jax.evaluation.grading import Prompt
 from r1jax.pipeline import records
-from r1jax.pipeline.collection import Collector, Prompt, WaveRequest, says_something
+from r1jax.pipeline.collection import Collector, WaveRequest, says_something
 from r1jax.pipeline.ledger import read_wave, wave_folder
 from r1jax.rewards.record import RewardRecord, Verdict
 from r1jax.rollout import SampledSequence, SamplingStopped
@@ -12,8 +13,15 @@ from r1jax.rollout import SampledSequence, SamplingStopped
 PROMPTS = [Prompt(f"p{i}", np.array([10 + i, 1], np.int32), {"problem": f"p{i}\u2028x", "grader": "g"}) for i in range(40)]
 
 
+class Numbers:
+    """Decodes ids to their numbers."""
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
 class FakeSampler:
-    """Sample s of a prompt is ``s + 1`` tokens that name prompt and sample."""
+    """Sample s of a prompt is ``s + 1`` tokens that name prompt and sample, and the end-of-sequence token."""
 
     def __init__(self, stop_at=None):
         self.waves, self.stop_at = [], stop_at
@@ -22,11 +30,11 @@ class FakeSampler:
         if self.stop_at == len(self.waves):
             raise SamplingStopped
         self.waves.append(wave)
-        sequences = [
-            SampledSequence(p, s, prompt, np.full(s + 1, prompt[0], np.int32), np.linspace(-1, 0, s + 1, dtype=np.float32), "stop")
-            for p, prompt in zip(wave.prompt_ids, wave.prompts)
-            for s in range(wave.samples)
-        ]
+        sequences = []
+        for p, prompt in zip(wave.prompt_ids, wave.prompts):
+            for s in range(wave.samples):
+                tokens = np.array([prompt[0]] * (s + 1) + [1], np.int32)
+                sequences.append(SampledSequence(p, s, prompt, tokens, np.linspace(-1, -p, s + 2, dtype=np.float32), "stop"))
         for sequence in reversed(sequences):  # any order
             on_finished(sequence)
         return sequences
@@ -36,10 +44,11 @@ class FakePool:
     """Even prompts: half of the samples are right. Odd prompts: all are wrong."""
 
     def __init__(self):
-        self.requests = {}
+        self.requests, self.graded = {}, []
 
     def submit(self, key, request):
         assert key not in self.requests
+        self.graded.append(key)
         self.requests[key] = request
 
     def drain(self):
@@ -49,18 +58,32 @@ class FakePool:
     def record(self, key, request):
         number = int(request.prompt[1:])
         right = number % 2 == 0 and key[1] % 2 == 0
-        return RewardRecord({"accuracy": float(right)}, Verdict.RIGHT if right else Verdict.WRONG, f"{request.prompt}/{key[1]}")
+        return RewardRecord(
+            {"accuracy": float(right)}, Verdict.RIGHT if right else Verdict.WRONG, f"{request.prompt}/{key[1]}"
+        )
 
 
-def collector(folder, sampler=None, prompts=PROMPTS):
+def collector(folder, sampler=None, prompts=PROMPTS, pool=None):
     order = lambda start, count: np.arange(start, start + count) % len(prompts)  # noqa: E731
-    decode = lambda ids: " ".join(map(str, ids))  # noqa: E731
-    return Collector(folder, prompts, order, sampler or FakeSampler(), FakePool(), decode, lambda: False)
+    return Collector(folder, prompts, order, sampler or FakeSampler(), pool or FakePool(), Numbers(), lambda: False)
 
 
 def request(**changed):
-    plain = dict(rollout=3, prompts=4, samples=2, seed=7, max_tokens=9, stop_ids=frozenset({1}), temperature=1.0, again=0)
-    return WaveRequest(**{**plain, **changed})
+    plain = dict(rollout=3, prompts=4, prompts_per_wave=4, samples=2, seed=7, max_tokens=9, temperature=1.0, again=0)
+    return WaveRequest(**{**plain, "stop_ids": frozenset({1}), **changed})
+
+
+def same(one, two):
+    """Whether two rollouts are equal to the bit."""
+
+    def plain(sample):
+        s = sample.sequence
+        arrays = (s.prompt_tokens.tobytes(), s.tokens.tobytes(), s.logprobs.tobytes())
+        return (*arrays, s.prompt_id, s.sample, s.finish_reason, sample.record, sample.row, sample.completion)
+
+    groups = [[plain(s) for s in group] for group in one.groups] == [[plain(s) for s in group] for group in two.groups]
+    everything = list(map(plain, one.all_samples)) == list(map(plain, two.all_samples))
+    return groups and everything and one.prompts_used == two.prompts_used
 
 
 @pytest.fixture
@@ -83,11 +106,7 @@ def test_a_recorded_wave_is_neither_sampled_nor_graded_again(folder):
     sampler = FakeSampler(stop_at=0)  # would stop the run if it were asked
     again = collector(folder, sampler).collect(None, request(), 0)
     assert sampler.waves == []
-    for one, two in zip(first.samples, again.samples, strict=True):
-        assert one.record == two.record and one.completion == two.completion and one.row == two.row
-        np.testing.assert_array_equal(one.sequence.tokens, two.sequence.tokens)
-        np.testing.assert_array_equal(one.sequence.prompt_tokens, two.sequence.prompt_tokens)
-        assert one.sequence.logprobs.tobytes() == two.sequence.logprobs.tobytes()
+    assert same(first, again)
 
 
 def test_a_wave_without_its_record_did_not_happen(folder):
@@ -131,6 +150,46 @@ def test_a_stop_keeps_finished_waves(folder):
     resumed = collector(folder, sampler).collect(None, request(again=3), 0)
     assert [len(w.prompts) for w in sampler.waves] == [2, 1]
     assert [g[0].row for g in resumed.groups] == [0, 2, 4, 6]
+
+
+# ---------------------------------------------------------------------------------------------- several waves
+@pytest.mark.parametrize("again", [0, 3])
+@pytest.mark.parametrize("per_wave", [1, 2])
+def test_a_rollout_does_not_depend_on_the_size_of_its_waves(folder, per_wave, again):
+    whole = collector(folder / "whole").collect(None, request(again=again), 5)
+    sampler = FakeSampler()
+    parts = collector(folder / "parts", sampler).collect(None, request(again=again, prompts_per_wave=per_wave), 5)
+    assert same(whole, parts)
+    assert {len(w.prompts) for w in sampler.waves} <= {per_wave, 1} and len(sampler.waves) >= 4 // per_wave
+    folders = sorted(p.name for p in (folder / "parts" / "waves").iterdir())
+    assert folders == [f"00003-{i:02d}" for i in range(len(sampler.waves))], "replacements go on counting"
+
+
+def test_what_was_cut_between_two_waves_costs_the_second_only(folder):
+    whole = collector(folder / "whole").collect(None, request(prompts_per_wave=2, again=2), 0)
+    with pytest.raises(SamplingStopped):
+        collector(folder / "cut", FakeSampler(stop_at=1)).collect(None, request(prompts_per_wave=2, again=2), 0)
+    sampler, pool = FakeSampler(), FakePool()
+    resumed = collector(folder / "cut", sampler, pool=pool).collect(None, request(prompts_per_wave=2, again=2), 0)
+    assert [w.prompt_ids for w in sampler.waves] == [(2, 3), (4, 5), (6,)], "the first wave is not sampled again"
+    assert sorted({prompt for prompt, _ in pool.graded}) == [2, 3, 4, 5, 6], "nor graded"
+    assert same(whole, resumed)
+    for number in range(4):
+        for name in ("rollouts.jsonl", "arrays.npz", "commit.json"):
+            files = [wave_folder(folder / run, 3, number) / name for run in ("whole", "cut")]
+            assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_progress_goes_on_from_wave_to_wave(folder):
+    class Showing(FakeSampler):
+        def run(self, params, wave, on_finished, should_stop=None, on_progress=None):
+            sequences = super().run(params, wave, on_finished)
+            on_progress(len(sequences), sum(len(s.tokens) for s in sequences))
+            return sequences
+
+    shown = []
+    collector(folder, Showing()).collect(None, request(prompts_per_wave=2), 0, lambda *now: shown.append(now))
+    assert shown == [(4, 10), (8, 20)]
 
 
 def test_ungraded_samples_do_not_make_a_group_informative(folder):

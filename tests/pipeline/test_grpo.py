@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,14 @@ import pytest
 import yaml
 
 from r1jax import config
-from r1jax.pipeline.grpo import check_settings, length_cap
+from r1jax.pipeline.grpo import check_settings, length_cap, record_update
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny"
 SMALL = {
     "steps": 6,
     "prompts_per_rollout": 4,
     "samples_per_prompt": 4,
+    "prompts_per_wave": 2,
     "minibatches": 2,
     "max_tokens": 24,
     "max_prompt_tokens": 32,
@@ -57,6 +59,9 @@ def settings(**changed):
         ({"sampler": {"chunk": 0}}, "chunk must be at least 1"),
         ({"workers": {"timeout": 0}}, "timeout must be positive"),
         ({"dynamic_sampling": -1}, "can't be negative"),
+        ({"prompts_per_wave": 3}, "do not divide into waves of 3"),
+        ({"prompts_per_wave": 8}, "do not divide into waves of 8"),
+        ({"prompts_per_wave": -2}, "can't be negative"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(wrong, message):
@@ -67,6 +72,19 @@ def test_what_cannot_be_trained_is_refused(wrong, message):
 def test_the_cap_rises_at_its_step():
     raised = settings(max_tokens=8, max_tokens_at={4: 16, 8: 24})
     assert [length_cap(raised, step) for step in (0, 3, 4, 7, 8, 100)] == [8, 8, 16, 16, 24, 24]
+
+
+@pytest.mark.parametrize("name, value", [("loss", float("nan")), ("grad_norm", float("inf"))])
+def test_what_is_not_finite_ends_the_run_and_leaves_no_record(tmp_path, name, value):
+    from etils import epath
+
+    metrics = {"step": 3, "loss": 0.5, "grad_norm": 1.0, "skipped": 0.0}
+    with pytest.raises(FloatingPointError, match=f"update 3: {name} not finite; the last checkpoint is unharmed"):
+        record_update(epath.Path(tmp_path), {**metrics, name: value})
+    assert not (tmp_path / "updates").exists()
+    record_update(epath.Path(tmp_path), metrics)
+    record_update(epath.Path(tmp_path), {**metrics, "loss": 0.75})  # happened already
+    assert json.loads((tmp_path / "updates/000003/metrics.json").read_text()) == metrics
 
 
 # ---------------------------------------------------------------------------------------------- whole runs
@@ -86,9 +104,26 @@ def recipe(folder, **changed):
 CACHE = {"JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
-def start(path, workdir):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | CACHE
-    command = [sys.executable, "-m", "r1jax.cli", "run", str(path), "--workdir", str(workdir)]
+# A process that signals itself once a file of the stage is there: the only way to meet a certain moment each time.
+SIGNALLED = """
+import os, signal, sys
+from r1jax import cli
+from r1jax.pipeline import records
+
+commit = records.commit
+def commit_and_signal(folder, *rest, **more):
+    commit(folder, *rest, **more)
+    if f"{folder}/commit.json".endswith(os.environ["STOP_AFTER"]):
+        os.kill(os.getpid(), signal.SIGTERM)
+records.commit = commit_and_signal
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def start(path, workdir, **more):
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | CACHE | more
+    program = ["-c", SIGNALLED] if "STOP_AFTER" in more else ["-m", "r1jax.cli"]
+    command = [sys.executable, *program, "run", str(path), "--workdir", str(workdir)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -104,13 +139,19 @@ def updates(workdir):
     return [json.loads((f / "metrics.json").read_text()) for f in folders]
 
 
+def files(workdir, kind):
+    """Relative path -> content, of all that a stage has recorded of one kind."""
+    folder = workdir / "stages" / "zero" / kind
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
 def timings(workdir):
     return [json.loads(f.read_text()) for f in sorted((workdir / "timing" / "zero").glob("*.json"))]
 
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
-    """A run that nothing interrupted, with a reference, two minibatches a rollout and a cap that rises."""
+    """A run that nothing interrupted, with a reference, two waves and two minibatches a rollout and a cap that rises."""
     folder = tmp_path_factory.mktemp("whole")
     path = recipe(folder, max_tokens_at={4: 32})
     finish(path, folder / "run")
@@ -147,7 +188,8 @@ def test_nothing_compiles_after_warm_up_but_for_the_raised_cap(whole_run):
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_model_and_metrics(whole_run, tmp_path):
     path, whole = whole_run
-    kills = 0
+    kills, written = 0, []
+    first_wave = tmp_path / "run/stages/zero/waves/00000-00/commit.json"
     for delay_after in ("waves/00000-00/commit.json", "updates/000003/commit.json", "checkpoints/000004/commit.json"):
         process = start(path, tmp_path / "run")
         awaited = tmp_path / "run" / "stages" / "zero" / delay_after
@@ -157,8 +199,11 @@ def test_a_killed_run_ends_with_the_same_model_and_metrics(whole_run, tmp_path):
             kills += 1
             process.send_signal(signal.SIGKILL)
         process.communicate()
+        written.append(first_wave.stat().st_mtime_ns)
     assert kills >= 2, "the run was over before it could be killed"
     finish(path, tmp_path / "run")
+    assert {first_wave.stat().st_mtime_ns} == set(written), "a finished wave is never sampled again"
+    assert files(tmp_path / "run", "waves") == files(whole, "waves")
     assert updates(tmp_path / "run") == updates(whole)
     model = Path("stages/zero/model/model.safetensors")
     assert (tmp_path / "run" / model).read_bytes() == (whole / model).read_bytes()
@@ -179,10 +224,71 @@ def test_a_signal_saves_the_state_and_exits_with_75(whole_run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("harm", ["truncated", "missing", "record"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(whole_run, tmp_path, harm):
+    """The run ends with checkpoints of steps 4 and 6; without its end, and with the last one damaged, it goes on from 4."""
+    path, whole = whole_run
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    stage = workdir / "stages" / "zero"
+    (stage / "commit.json").unlink()
+    shutil.rmtree(stage / "model")
+    last = stage / "checkpoints" / "000006"
+    saved = files(whole, "checkpoints")
+    if harm == "record":
+        (last / "commit.json").write_text("{")
+    else:
+        largest = max((f for f in last.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+        largest.unlink() if harm == "missing" else largest.write_bytes(largest.read_bytes()[: 1 << 20])
+    output = finish(path, workdir)
+    assert "passed over a damaged checkpoint, the steps since 000004 are done again" in output
+    assert updates(workdir) == updates(whole) and (stage / "checkpoints/000006/commit.json").exists()
+    model = Path("stages/zero/model/model.safetensors")
+    assert (workdir / model).read_bytes() == (whole / model).read_bytes()
+    manifest = "000006/state/manifest.json"  # sums over every bit of the state
+    assert files(workdir, "checkpoints")[manifest] == saved[manifest]
+    assert files(workdir, "waves") == files(whole, "waves")
+
+
+@pytest.mark.slow
+def test_without_a_readable_checkpoint_the_run_says_so(whole_run, tmp_path):
+    path, whole = whole_run
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    (workdir / "stages/zero/commit.json").unlink()
+    for manifest in (workdir / "stages/zero/checkpoints").glob("*/state/manifest.json"):
+        manifest.unlink()
+    process = start(path, workdir)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 2 and "Traceback" not in output, output
+    assert "no checkpoint of" in output and "restore one from a copy" in output
+    assert len(list((workdir / "stages/zero/checkpoints").iterdir())) == 2, "nothing is thrown away"
+
+
+@pytest.mark.slow
+def test_a_stop_between_two_updates_is_exact(whole_run, tmp_path):
+    """The stop is asked for at once after the third update, the first of the second rollout."""
+    path, whole = whole_run
+    workdir = tmp_path / "run"
+    process = start(path, workdir, STOP_AFTER="updates/000002/commit.json")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 75, output
+    assert "stopped between two updates of rollout 1; nothing is sampled again" in output
+    assert len(updates(workdir)) == 3 and not files(workdir, "checkpoints")
+    waves = files(workdir, "waves")
+    finish(path, workdir)
+    assert waves.items() <= files(workdir, "waves").items()
+    for kind in ("waves", "updates", "model"):
+        assert files(workdir, kind) == files(whole, kind)
+
+
+@pytest.mark.slow
 def test_dynamic_sampling_trains_on_groups_that_say_something(tmp_path):
-    path = recipe(tmp_path, dynamic_sampling=3, steps=2, loss={"kl": "none", "kl_coefficient": 0}, minibatches=1)
+    changed = {"dynamic_sampling": 3, "steps": 2, "minibatches": 1}
+    path = recipe(tmp_path, loss={"kl": "none", "kl_coefficient": 0}, **changed)
     finish(path, tmp_path / "run")
     metrics = updates(tmp_path / "run")
     waves = sorted(p.name for p in (tmp_path / "run/stages/zero/waves").iterdir())
-    assert "00000-01" in waves, "the base answers no four problems with mixed success at once"
+    assert "00000-02" in waves, "the base answers no four problems with mixed success at once"
+    assert [t["compiles"] for t in timings(tmp_path / "run")] == [0, 0], "nor do the smaller waves of replacements"
     assert metrics[0]["zero_advantage_groups"] <= 0.25

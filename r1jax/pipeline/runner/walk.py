@@ -92,7 +92,11 @@ def resolve_inputs(stage: config.StageSettings, recipe: config.Recipe, workdir: 
 
 
 def _same_evaluation(recipe: config.Recipe, workdir: epath.Path, model: str, benchmark: str) -> epath.Path | None:
-    """The folder of a finished evaluation of the same model (by its name in the graph) on the same benchmark."""
+    """The folder of a finished evaluation of the same model on the same benchmark, or None.
+
+    Both are the same where their names in the graph are: a name stands for one source or one stage's result, a benchmark's
+    settings stand at its name and nowhere else, and a work directory keeps one recipe with its inputs for ever.
+    """
     for stage in recipe.stages:
         for when, evaluated in (("before", stage.inputs.get("model")), ("after", f"stage:{stage.name}")):
             folder = evaluation_folder(workdir, stage.name, benchmark, when)
@@ -122,6 +126,7 @@ def evaluate_stage(
         if (same := _same_evaluation(context.recipe, workdir, model, name)) is None:
             todo[name] = context.recipe.benchmarks[name]
             continue
+        records.read_record(same)  # a damaged file is not copied and vouched for anew
         for file in ("figures.json", "samples.jsonl"):
             records.write_atomic(folder / file, (same / file).read_bytes())
         records.commit(folder, ["figures.json", "samples.jsonl"], {"same_as": str(same.relative_to(workdir))})
@@ -159,6 +164,9 @@ def run_stage(stage: config.StageSettings, made: Stage, workdir: epath.Path, con
         "steps": artefacts.steps,
         "figures": dict(artefacts.figures),
     }
+    for path in (content["model"], content["data"]):
+        if path is not None:
+            records.sync_tree(workdir / path)
     records.commit(folder, content=content)
 
 

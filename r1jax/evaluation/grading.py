@@ -1,0 +1,143 @@
+"""Sampling a wave and having each sequence graded while others are decoded: what rollouts and benchmarks are made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from r1jax.data import PromptRow, Tokenizer, render_prompt
+from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
+from r1jax.rollout.wave import SampledSequence, Wave
+
+
+class Pool(Protocol):
+    """What is needed of ``rewards.RewardPool``."""
+
+    def submit(self, key: Hashable, request: RewardRequest) -> None: ...
+
+    def drain(self) -> Sequence[tuple[Hashable, RewardRecord]]: ...
+
+
+class Samples(Protocol):
+    """What is needed of ``rollout.Sampler``."""
+
+    config: Any  # its max_position_embeddings bounds a sequence
+
+    def run(
+        self, params: Any, wave: Wave, on_finished: Any, *, should_stop: Any, on_progress: Any
+    ) -> list[SampledSequence]: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, ready to be sampled: its text, its token ids (int32), and the row that its grader reads."""
+
+    text: str
+    tokens: np.ndarray
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GradedSample:
+    """A sampled sequence with its text and its rewards.
+
+    Attributes:
+      row: index of the prompt in its data set.
+      completion: the text that was graded: without the end-of-sequence token.
+    """
+
+    sequence: SampledSequence
+    record: RewardRecord
+    row: int
+    completion: str
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the length cap ended it."""
+        return self.sequence.finish_reason == "length"
+
+    @property
+    def right(self) -> bool:
+        """Whether it counts as right, in a benchmark and in a training curve alike: what was cut off never does, whatever
+        its grader says (section 4.1 of the paper). The reward is the grader's alone."""
+        return self.record.verdict is Verdict.RIGHT and not self.cut_off
+
+
+@dataclass
+class Timing:
+    """Seconds of sampling and grading, of the clock and so kept apart from what must be equal; ``tokens`` sampled in them.
+
+    ``reward_s`` is what grading took longer than the sampling that it ran beside.
+    """
+
+    sample_s: float = 0.0
+    reward_s: float = 0.0
+    tokens: int = 0
+
+
+def render(row: PromptRow, tokenizer: Tokenizer) -> Prompt:
+    """The row's prompt as the model is given it. Its ids may be none."""
+    text, ids = render_prompt(row.template, row.problem, tokenizer)
+    return Prompt(text, np.asarray(ids, np.int32), {**row.row, "answer": row.answer, "grader": row.grader})
+
+
+def sample_and_grade(
+    params: Any,
+    sampler: Samples,
+    tokenizer: Tokenizer,
+    wave: Wave,
+    prompts: Sequence[Prompt],
+    rows: Sequence[int],
+    pool: Pool,
+    timing: Timing,
+    *,
+    should_stop: Callable[[], bool] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[GradedSample]:
+    """Samples a wave to its end and waits for the last verdict.
+
+    Args:
+      params: of the model, as ``sampler`` takes them.
+      prompts, rows: of the wave's prompts, in its order: the prompt, and its index in the data set.
+      pool: grades; nothing else may be under way in it.
+      timing: what this wave took is added to it.
+      should_stop, on_progress: as ``Sampler.run`` takes them.
+
+    Returns:
+      By prompt in the wave's order, then by sample; the order in which verdicts arrived decides nothing.
+
+    Raises:
+      SamplingStopped: ``should_stop`` said so.
+    """
+    position = {prompt_id: i for i, prompt_id in enumerate(wave.prompt_ids)}
+    texts: dict[tuple[int, int], str] = {}
+
+    def submit(sequence: SampledSequence) -> None:
+        prompt, key = prompts[position[sequence.prompt_id]], (sequence.prompt_id, sequence.sample)
+        texts[key] = tokenizer.decode(sequence.content.tolist())
+        request = RewardRequest(
+            row=prompt.row,
+            prompt=prompt.text,
+            completion=texts[key],
+            tokens=len(sequence.tokens),
+            finish_reason=sequence.finish_reason,
+            extra={"seed": wave.seed, "rollout": wave.rollout, "prompt_id": key[0], "sample": key[1]},
+        )
+        pool.submit(key, request)
+
+    started = time.monotonic()
+    sequences = sampler.run(params, wave, submit, should_stop=should_stop, on_progress=on_progress)
+    sampled = time.monotonic()
+    records = dict(pool.drain())
+    timing.sample_s += sampled - started
+    timing.reward_s += time.monotonic() - sampled
+    timing.tokens += sum(len(s.tokens) for s in sequences)
+    samples = []
+    for sequence in sequences:
+        key = (sequence.prompt_id, sequence.sample)
+        samples.append(GradedSample(sequence, records[key], int(rows[position[key[0]]]), texts[key]))
+    return samples
