@@ -170,6 +170,7 @@ def test_nothing_compiles_after_warm_up_whatever_the_wave(moving, compiled):
         assert any(len(a.tokens) != len(b.tokens) or (a.tokens != b.tokens).any() for a, b in zip(old, new))
 
 
+@pytest.mark.slow
 def test_a_long_cap_needs_few_programs_to_change_buckets(compiled):
     """Rows change at one length, lengths rung by rung: linear in the number of buckets, not its square."""
     sampler = Sampler(
