@@ -170,7 +170,9 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
         evaluations=_evaluations(reader, f"{folder}/evaluations", len(updates["step"])),
         timing=tuple(timing for timing in timings if timing is not None),
         waves=tuple(
-            f"{folder}/waves/{w}" for w in files.names(f"{folder}/waves") if files.exists(f"{folder}/waves/{w}/{RECORD}")
+            f"{folder}/waves/{name}"
+            for name in sorted(files.names(f"{folder}/waves"), key=lambda name: (name.partition("-")[0], _number(name)))
+            if files.exists(f"{folder}/waves/{name}/{RECORD}")
         ),
     )
 

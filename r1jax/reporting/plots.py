@@ -222,7 +222,7 @@ def rewards(stage: Stage) -> Iterable[Figure]:
             "reward", "Reward", "Mean over the graded samples of each rollout: the mix, and its parts unweighted.", traces
         )
     shares = {
-        "accuracy": "right, of the graded",
+        "accuracy": "right, of the graded (cut off: wrong)",
         "truncated": "cut off at the length cap",
         "ungraded": "ungraded",
         "zero_advantage_groups": "groups without a gradient (all equal)",
@@ -237,21 +237,33 @@ def rewards(stage: Stage) -> Iterable[Figure]:
         )
 
 
+# What is averaged over tokens comes out of the loss, so it covers what went into the loss.
+_COVERED = (
+    "Over the sequences that were trained on: without a KL penalty those of advantage 0 (groups all equal) are left out."
+)
+
 # metric -> label, by figure: (key, title, caption, metrics, y title, layout of the y axis)
 _TRAINING = (
     (
         "kl",
         "KL divergence",
-        "Mean per token (k3).",
+        f"Mean per token (k3). {_COVERED}",
         {"kl_ref": "from the reference", "kl_old": "from the policy that sampled"},
         "nats",
         {"rangemode": "tozero"},
     ),
-    ("entropy", "Entropy", "Of the policy, mean per token.", {"entropy": "entropy"}, "nats", {"rangemode": "tozero"}),
+    (
+        "entropy",
+        "Entropy",
+        f"Of the policy, mean per token. {_COVERED}",
+        {"entropy": "entropy"},
+        "nats",
+        {"rangemode": "tozero"},
+    ),
     (
         "ratio",
         "Probability ratio",
-        "New over old policy, per token. 1 in the first minibatch of a rollout.",
+        f"New over old policy, per token. 1 in the first minibatch of a rollout. {_COVERED}",
         {"ratio_mean": "mean", "ratio_max": "largest"},
         "",
         {},
@@ -259,7 +271,7 @@ _TRAINING = (
     (
         "clip",
         "Clipped tokens",
-        "Share of tokens at the lower and the upper bound of the ratio.",
+        f"Share of tokens at the lower and the upper bound of the ratio. {_COVERED}",
         {"clip_low": "lower bound", "clip_high": "upper bound"},
         "",
         {"tickformat": ".2%", "rangemode": "tozero"},
@@ -267,7 +279,7 @@ _TRAINING = (
     (
         "difference",
         "Sampler against trainer",
-        "Absolute difference of a token's log-probability as sampled and as scored.",
+        f"Absolute difference of a token's log-probability as sampled and as scored. {_COVERED}",
         {"sampler_trainer_mean": "mean", "sampler_trainer_max": "largest"},
         "nats",
         {"type": "log", "tickformat": ".0e", "dtick": 1},

@@ -185,6 +185,25 @@ def test_stages_stand_in_the_recipes_order(make_run):
     assert [row[0] for row in table[1] if row[0]] == ["zebra", "aardvark"]
 
 
+def test_waves_stand_in_the_order_of_their_numbers(make_run):
+    workdir = make_run(2)
+    waves = f"{workdir}/stages/r1_zero/waves"
+    for number in (9, 10, 99, 100):
+        os.makedirs(f"{waves}/00000-{number:02d}")
+        open(f"{waves}/00000-{number:02d}/commit.json", "w").close()
+    names = [os.path.basename(wave) for wave in collect(workdir).stages[0].waves]
+    assert [n for n in names if n.startswith("00000")] == [f"00000-{i}" for i in ("00", "09", "10", "99", "100")]
+
+
+def test_curves_say_which_sequences_they_cover(make_run):
+    shown = {
+        figure["title"]: figure for stage in collect(make_run(3)).stages for _, some in sections(stage) for figure in some
+    }
+    for title in ("KL divergence", "Entropy", "Probability ratio", "Clipped tokens", "Sampler against trainer"):
+        assert "those of advantage 0" in shown[title]["caption"]
+    assert "advantage" not in shown["Reward"]["caption"]
+
+
 def test_columns_of_ragged_rows():
     assert columns([{"a": 1}, {"a": 2, "b": 3}, {"b": 4}]) == {"a": [1, 2, None], "b": [None, 3, 4]}
 
