@@ -106,7 +106,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class AdvantageSettings:
-    """``losses.group_advantages``."""
+    """``losses.group_advantages``; ``normalize: gdpo`` is ``losses.gdpo_advantages`` of the reward's parts."""
 
     normalize: str = "std"
     ddof: int = 1
@@ -160,6 +160,7 @@ class GRPOSettings:
     ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``.
     ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
     ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest prompt and the cap).
+    ``overlong_filtering``: sequences cut off at the cap take no part in the loss (DAPO); in the group's mean and std they do.
     ``rows_per_microbatch``: packed rows per micro-step; a multiple of the mesh's batch shards.
     ``dynamic_sampling``: most times that groups which are all right or all wrong are replaced by new ones (0: off).
     ``reference_every`` 0: never refreshed. ``checkpoint_every``, ``evaluate_every``: in optimizer steps; 0: at the end
@@ -179,6 +180,7 @@ class GRPOSettings:
     max_prompt_tokens: int = 2_048
     rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
     aggregation: str = "sequence_mean"
+    overlong_filtering: bool = False
     reference_every: int = 400
     dynamic_sampling: int = 0
     row_tokens: int = 0

@@ -23,8 +23,6 @@ from etils import epath
 
 from r1jax import checkpoint, config, data, sharding
 from r1jax.evaluation.grading import Prompt, render
-from r1jax.losses import PolicyLoss, group_advantages
-from r1jax.losses.advantages import NORMALIZATIONS
 from r1jax.losses.weights import RULES
 from r1jax.models import REMAT_POLICIES
 from r1jax.models.precision import compute_dtype
@@ -34,6 +32,7 @@ from r1jax.pipeline.collection import Collector, Rollout, WaveRequest
 from r1jax.pipeline.compiles import compile_counter
 from r1jax.pipeline.learning import Learner
 from r1jax.pipeline.metrics import rollout_metrics
+from r1jax.pipeline.objective import ADVANTAGE_RULES, policy_loss, rollout_advantages
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
 from r1jax.rewards import RewardPool, mix
@@ -100,13 +99,13 @@ def _check_names(where: str, settings: config.GRPOSettings) -> None:
     """Refuses names and numbers that a loss, an optimizer or a reward would refuse later."""
     for key, value, known in (
         ("aggregation", settings.aggregation, RULES),
-        ("advantages.normalize", settings.advantages.normalize, NORMALIZATIONS),
+        ("advantages.normalize", settings.advantages.normalize, ADVANTAGE_RULES),
         ("remat", settings.remat, REMAT_POLICIES),
     ):
         if value not in known:
             raise config.RecipeError(f"{where}.{key} {value!r} is unknown{config.nearest(value, list(known))}")
     try:
-        PolicyLoss(**vars(settings.loss))
+        policy_loss(settings.loss)
         make_optimizer(settings.optimizer, settings.steps)
         compute_dtype("cpu", settings.compute_dtype)
         for part in settings.rewards:
@@ -333,16 +332,19 @@ class _Run:
         rewards, graded = mix([s.record for s in collected.all_samples], settings.rewards)
         self._watch_grading(graded)
         figures = rollout_metrics(collected.all_samples, [p.row for p in self.prompts], rewards, graded)
-        rewards, graded = mix([s.record for s in collected.samples], settings.rewards)
-        shape = (settings.prompts_per_rollout, settings.samples_per_prompt)
-        advantages = group_advantages(rewards.reshape(shape), graded.reshape(shape), **vars(settings.advantages))
+        advantages, graded = rollout_advantages(
+            [s.record for s in collected.samples], settings.rewards, settings.samples_per_prompt, settings.advantages
+        )
+        included = graded.reshape(-1)
+        if settings.overlong_filtering:
+            included = included & np.array([s.sequence.finish_reason != "length" for s in collected.samples])
         figures["zero_advantage_groups"] = float(np.mean(~advantages.any(1)))
         seconds: dict[str, float] = {}
         updates = self.learner.learn(
             self.state,
             [s.sequence for s in collected.samples],
             advantages.reshape(-1),
-            graded,
+            included,
             max_tokens=cap,
             row_tokens=settings.row_tokens or self.longest_prompt + cap,
             rng=np.random.default_rng([self.seed, self.rollout]),

@@ -17,9 +17,10 @@ from r1jax import sharding
 from r1jax.config import GRPOSettings
 from r1jax.data.batch import Batch
 from r1jax.data.packing import PackItem, micro_batches, pack, spread
-from r1jax.losses import PolicyLoss, merge_metrics, token_weights
+from r1jax.losses import merge_metrics, token_weights
 from r1jax.models import ModelConfig, param_shardings
 from r1jax.models.precision import cast
+from r1jax.pipeline.objective import policy_loss
 from r1jax.rollout.wave import SampledSequence
 from r1jax.scoring import Scorer
 from r1jax.training import (
@@ -63,8 +64,9 @@ class Learner:
                 "batch shards (data x fsdp); make it a multiple"
             )
         self._config, self._layout, self._settings, self._dtype = config, layout, settings, dtype
-        loss = PolicyLoss(**vars(settings.loss))
+        loss = policy_loss(settings.loss)
         self.needs_reference = loss.needs_reference
+        self._advantage_only = not (loss.needs_reference or loss.entropy_coefficient)
         # Where one update follows a rollout the policy has not moved, and the loss's own pass gives the old
         # log-probabilities.
         self._on_policy = settings.minibatches * settings.epochs == 1
@@ -104,7 +106,7 @@ class Learner:
         state: TrainState,
         sequences: Sequence[SampledSequence],
         advantages: np.ndarray,
-        graded: np.ndarray,
+        included: np.ndarray,
         max_tokens: int,
         row_tokens: int,
         rng: np.random.Generator,
@@ -114,7 +116,7 @@ class Learner:
 
         Args:
           sequences: of the whole rollout.
-          advantages: float32 ``[sequences]``. graded: bool ``[sequences]``; the others take no part.
+          advantages: float32 ``[sequences]``. included: bool ``[sequences]``; the others take no part.
           max_tokens: the length cap, for the aggregation rule that reads it.
           row_tokens: length of a packed row.
           rng: of this rollout's splits.
@@ -125,7 +127,7 @@ class Learner:
         """
         started = time.monotonic()
         split = np.array_split(rng.permutation(len(sequences)), self._settings.minibatches)
-        minibatches = [self._pack(sequences, advantages, graded, part, max_tokens, row_tokens) for part in split]
+        minibatches = [self._pack(sequences, advantages, included, part, max_tokens, row_tokens) for part in split]
         minibatches = [[self._scored(state, batch) for batch in parts] for parts in minibatches]
         jax.block_until_ready(minibatches)
         seconds["score_s"] = time.monotonic() - started
@@ -136,12 +138,12 @@ class Learner:
                 seconds["update_s"] = seconds.get("update_s", 0.0) + time.monotonic() - started
                 yield state, metrics
 
-    def _pack(self, sequences, advantages, graded, chosen, max_tokens, row_tokens) -> list[Batch]:
+    def _pack(self, sequences, advantages, included, chosen, max_tokens, row_tokens) -> list[Batch]:
         """The micro-batches of one minibatch. Sequences that can have no gradient are left out: those of advantage 0,
-        where no KL penalty acts."""
+        where no KL penalty and no entropy bonus acts."""
         lengths = np.array([len(sequences[i].tokens) for i in chosen])
         weights = np.zeros(len(sequences), np.float32)
-        weights[chosen] = sequence_weights(lengths, graded[chosen], self._settings.aggregation, max_tokens)
+        weights[chosen] = sequence_weights(lengths, included[chosen], self._settings.aggregation, max_tokens)
         items = [
             PackItem(
                 index=int(i),
@@ -151,7 +153,7 @@ class Learner:
                 routes=sequences[i].routes,
             )
             for i in sorted(chosen)
-            if graded[i] and (advantages[i] != 0 or self.needs_reference)
+            if included[i] and (advantages[i] != 0 or not self._advantage_only)
         ]
         rows = pack(items, row_tokens, self._settings.rows_per_microbatch)
         rows = rows._replace(token_weight=spread(rows, weights))
