@@ -71,6 +71,7 @@ def test_the_module_is_the_command():
         (["generate", "m", "--prompts", "nowhere.jsonl"], "nowhere.jsonl can't be read"),
         (["generate", "nowhere", "--prompt", "a"], "nowhere is not a directory"),
         (["evaluate", "m"], "--benchmark"),
+        (["evaluate", "m", "--benchmark", "r.yaml", "--grader", "verify_mth"], "did you mean 'verify_math'?"),
         (["export", "nowhere", "out"], "nowhere is not a directory"),
         (["convert", "nowhere", "out"], "nowhere"),
         (["report", "nowhere"], "nowhere"),

@@ -10,6 +10,7 @@ from typing import Any
 from r1jax.commands.output import only_json
 from r1jax.commands.sampling import add_sampling_arguments, check_sampling
 from r1jax.config import BenchmarkSource, nearest
+from r1jax.rewards.graders import grader
 
 # Files of R1JAX_DATA, the folder of data sets.
 BENCHMARKS = {
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--benchmark", required=True, metavar="NAME_OR_JSONL", help="a known name or a file")
     parser.add_argument(
         "--template", default=defaults.template, metavar="NAME", help="of rows without one (default %(default)s)"
+    )
+    parser.add_argument(
+        "--grader", default=defaults.grader, metavar="NAME", help="of rows without one (default %(default)s)"
     )
     add_sampling_arguments(
         parser,
@@ -71,9 +75,12 @@ def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) 
 def run(arguments: argparse.Namespace) -> int:
     check_sampling(arguments)
     name, path = benchmark_path(arguments.benchmark)
+    if ":" not in arguments.grader:  # a user's own is imported by the workers alone
+        grader(arguments.grader)
     source = BenchmarkSource(
         path=os.path.abspath(path),
         template=arguments.template,
+        grader=arguments.grader,
         samples=arguments.samples,
         temperature=arguments.temperature,
         top_p=arguments.top_p,

@@ -60,6 +60,7 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
     from r1jax.checkpoint import load_model
     from r1jax.data import render_prompt
     from r1jax.models.precision import compute_dtype
+    from r1jax.reporting import Console
     from r1jax.rollout import Sampler, Wave
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
@@ -83,7 +84,16 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
         temperature=arguments.temperature,
         top_p=arguments.top_p,
     )
-    sequences = Sampler(model.config, layout, dtype=dtype).run(model.params, wave)
+    total = len(prompts) * arguments.samples
+    with Console() as console:
+
+        def draw(finished: int, tokens: int) -> None:
+            console.progress("generate", finished, total, {"tokens": tokens})
+
+        watched = draw if console.terminal else None
+        if watched:
+            watched(0, 0)  # compiling comes first, and takes a while
+        sequences = Sampler(model.config, layout, dtype=dtype).run(model.params, wave, on_progress=watched)
     return [
         {
             "prompt": prompts[sequence.prompt_id],
