@@ -78,7 +78,8 @@ def test_initial_values_have_their_scale_dtype_and_sharding(dtype):
 def test_the_key_decides_and_the_mesh_does_not():
     layout = sharding.layout(sharding.make_mesh(2, 2, 2), sharding.TRAIN_RULES)
     alone, spread = (models.init_params(CONFIG, jax.random.key(7), where) for where in (None, layout))
-    jax.tree.map(np.testing.assert_array_equal, alone, spread)
+    # The same draws; jax 0.12 rounds the inverse error function of a shard otherwise than that of the whole.
+    jax.tree.map(lambda a, b: np.testing.assert_array_max_ulp(np.asarray(a), np.asarray(b), maxulp=4), alone, spread)
     other = models.init_params(CONFIG, jax.random.key(8))
     assert np.any(np.asarray(other["embed"]["embedding"]) != np.asarray(alone["embed"]["embedding"]))
 
