@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,6 +204,25 @@ def test_another_recipe_in_an_old_folder_is_refused_with_the_difference(home, ev
     with pytest.raises(WorkdirError, match=message):
         run(home, override)
     assert (workdir / "recipe.yaml").read_text() == saved
+
+
+def test_a_key_that_came_later_is_no_difference(home, evaluated):
+    workdir = run(home)
+    document = yaml.safe_load((workdir / "recipe.yaml").read_text())
+    del document["stages"][0]["rewards"], document["benchmarks"]["other"]["seed"]
+    (workdir / "recipe.yaml").write_text(yaml.safe_dump(document))
+    run(home)
+    with pytest.raises(WorkdirError, match="stages.first.steps: 3 -> 4"):
+        run(home, "stages.first.steps=4")
+
+
+def test_a_damaged_evaluation_is_not_copied(home, evaluated):
+    workdir = run(home)
+    shutil.rmtree(workdir / "stages/second")
+    figures = workdir / "stages/first/evaluations/held_out-after/figures.json"
+    figures.write_text(figures.read_text().replace("7.0", "9.0"))
+    with pytest.raises(records.DamagedRecord, match="held_out-after/figures.json"):
+        run(home)
 
 
 def test_safe_keys_may_change(home, evaluated):

@@ -83,6 +83,8 @@ def _changed_keys(workdir: epath.Path, recipe: config.Recipe) -> list[str]:
     """``key: old -> new`` for the keys that differ from the recipe that the work directory was begun with."""
     # Read back from YAML, so that what a dump turns into something else (tuples) is no difference.
     old, new = yaml.safe_load((workdir / RECIPE).read_text()), yaml.safe_load(config.dump_recipe(recipe))
+    with contextlib.suppress(config.RecipeError):  # keys that came later stood at their defaults
+        old = yaml.safe_load(config.dump_recipe(config.read_recipe(old)))
     return [f"{key}: {was!r} -> {now!r}" for key, was, now in config.differences(old, new) if not _is_safe(key)]
 
 
