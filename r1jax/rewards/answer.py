@@ -11,7 +11,14 @@ TAIL = 2_000
 # Up to this length a line without any mark is taken whole for the answer.
 SHORT = 200
 
-_PHRASE = re.compile(r"(?i)(?:\banswer\s{0,3}(?:is|was|:|=|：)|答案(?:是|为|：|:))\s{0,3}[:：]?")
+_PHRASE = re.compile(r"(?i)(?:\banswer\**\s{0,3}(?:is|was|are|:|=|：)(?!\s{1,3}not\b)|答案(?:是|为|：|:))\s{0,3}[:：]?")
+# What follows an answer in its sentence and says why, or begins the next one.
+_AFTERWARDS = re.compile(
+    r"(?i),?\s(?:because|since|as|which|where|so that|when|if)\s|,\s(?:not|but|so|for)\s|(?<=[^A-Z\s]{2})\.\s|[。！]"
+)
+_NEGATED = re.compile(r"(?i)(?:\b(?:not|never|neither|nor)\b|n't\b|不是|不等于)[^.,;\n0-9]{0,30}$")
+# What may stand between the boxes of one answer.
+_BETWEEN = re.compile(r"[\s$]*(?:,|;|、|\band\b|\bor\b|和|或|,\s?and\b|,\s?or\b)(?:[\s$]|\w\s?=\s?)*")
 _INLINE = re.compile(
     r"\$\$([^$]{1,500})\$\$|\$([^$\n]{1,500})\$|\\\(((?:[^\\]|\\[^()]){1,500})\\\)|\\\[((?:[^\\]|\\[^\[\]]){1,500})\\\]"
 )
@@ -50,27 +57,39 @@ def braced(text: str, start: int) -> str:
     return text[start + 1 :].partition("\n")[0].strip(" $.")
 
 
+def _box(text: str, start: int) -> tuple[str, int]:
+    r"""The content of the ``\boxed`` or ``\fbox`` at ``start`` and where it ends."""
+    place = start + (6 if text.startswith("\\boxed", start) else 5)
+    while place < len(text) and text[place] in " \t":
+        place += 1
+    if text.startswith("{", place):
+        content = braced(text, place)
+        return content.strip(), min(place + len(content) + 2, len(text))
+    content = re.match(r"\\?[A-Za-z0-9.\-]{0,100}", text[place:])[0]
+    return content.strip(), place + len(content)
+
+
 def last_boxed(text: str) -> str | None:
     r"""The content of the last ``\boxed{...}`` (or ``\fbox``) that holds anything; None without one.
 
-    Of nested ones the inner one counts; braces that never close reach to the end of the line; ``\boxed 5`` is 5.
+    Of nested ones the inner one counts; braces that never close reach to the end of the line; ``\boxed 5`` is 5. Boxes
+    with nothing but a comma, "and" or "or" between them are one answer, their list.
     """
     end = len(text)
-    for _ in range(8):  # a text full of empty boxes is not searched for ever
+    contents: list[str] = []
+    first = None  # where the earliest box of the answer begins
+    for _ in range(16):  # a text full of boxes is not searched for ever
         start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
         if start < 0:
-            return None
-        place = start + (6 if text.startswith("\\boxed", start) else 5)
-        while place < len(text) and text[place] in " \t":
-            place += 1
-        if text.startswith("{", place):
-            content = braced(text, place)
-        else:
-            content = re.match(r"\\?[A-Za-z0-9.\-]{0,100}", text[place:])[0]
-        if content.strip():
-            return content.strip()
+            break
+        content, after = _box(text, start)
         end = start
-    return None
+        if not content:
+            continue
+        if first is not None and (after > first or first - after > 40 or not _BETWEEN.fullmatch(text[after:first])):
+            break
+        contents, first = [content, *contents], start
+    return ", ".join(dict.fromkeys(contents)) if contents else None
 
 
 def last_tagged(text: str) -> str | None:
@@ -101,14 +120,26 @@ def marked_answer(completion: str) -> str | None:
 
 
 def guess(text: str) -> str | None:
-    """The likeliest answer in prose: the last formula between dollar signs, else the last number; None without any."""
+    """The likeliest answer in prose: the last formula between dollar signs, else the last number; None without any.
+
+    What a "not" denies is passed over.
+    """
     tail = text[-TAIL:]
-    formulas = [next(group for group in match.groups() if group is not None) for match in _INLINE.finditer(tail)]
-    formulas = [formula.strip() for formula in formulas if "\\text" in formula or not _PROSE.search(formula)]  # "$5 and $6"
-    if formulas:
-        return formulas[-1]
-    number = _last(_NUMBER, tail)
-    return number and number[0].strip()
+    found = []
+    for match in _INLINE.finditer(tail):
+        formula = next(group for group in match.groups() if group is not None).strip()
+        if "\\text" in formula or not _PROSE.search(formula):  # "$5 and $6"
+            found.append((match.start(), formula))
+    found = found or [(match.start(), match[0].strip()) for match in _NUMBER.finditer(tail) if match[0].strip()]
+    for start, formula in found[:-9:-1]:
+        if not _NEGATED.search(tail, max(0, start - 60), start):
+            return formula
+    return None
+
+
+def names_answer(text: str) -> bool:
+    """Whether a text says "the answer is"."""
+    return _PHRASE.search(text[-TAIL:]) is not None
 
 
 def extract_answer(completion: str) -> str | None:
@@ -126,10 +157,13 @@ def extract_answer(completion: str) -> str | None:
     tail = text.strip()[-TAIL:]
     phrase = _last(_PHRASE, tail)
     if phrase is not None:
-        rest = tail[phrase.end() :].strip().partition("\n")[0].strip().strip("*").strip()
+        rest = tail[phrase.end() :].strip("*\n ").partition("\n")[0].strip().strip("*").strip()
         if rest:
             formula = _INLINE.match(rest)
-            return formula[0].strip("$ ") if formula else rest
+            if formula:
+                return formula[0].strip("$ ")
+            rest = rest[: cut.start()] if (cut := _AFTERWARDS.search(rest)) and cut.start() else rest
+            return rest
     if len(tail) <= SHORT and "\n" not in tail:
         return tail or None
     lines = tail.split("\n")

@@ -13,30 +13,33 @@ from collections.abc import Hashable
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards.answer import extract_answer, guess, last_boxed
-from r1jax.rewards.expressions.equality import equal, key
-from r1jax.rewards.expressions.parser import Node, parse
+from r1jax.rewards.answer import extract_answer, guess, last_boxed, names_answer
+from r1jax.rewards.expressions import units, words
+from r1jax.rewards.expressions.equality import equal
+from r1jax.rewards.expressions.keys import key
+from r1jax.rewards.expressions.nodes import Node, symbols, uses
+from r1jax.rewards.expressions.parser import parse
 from r1jax.rewards.expressions.tokens import MAX_CHARACTERS, MAX_DIGITS, Unreadable, plain_unicode
-from r1jax.rewards.expressions.values import TooLarge, Undefined
+from r1jax.rewards.expressions.values import TooLarge, Undefined, budget
 from r1jax.rewards.record import Verdict
 
 _PLAIN_NUMBER = re.compile(r"\s*(-?)\s?\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.([0-9]*))?\s*\Z")
-_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|mathrm|mathbf|hbox)\s*\{([^{}]*)\}")
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|texttt|mathrm|mathbf|hbox)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])|[$~\s]+")
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\\{}^_=+*/<>|]+", re.DOTALL)
 _BLANK = re.compile(r"(?<!\w) | (?!\w)")  # "7 2" is not 72
 _CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|([A-Z])")
-_LEADING_CHOICE = re.compile(r"(?:option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))")
+_LEADING_CHOICE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:answer|option|choice) (?:is )?|option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))"
+)
+_CHOICES = re.compile(r"\(?[A-H]\)?(?:(?:\s*(?:,|;|and|&|、)\s*|\s*)\(?[A-H]\)?)+")
 _OPTION = re.compile(r"\(([A-Z])\)\s|([A-Z])[).:]\s")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})")
+_LETTER_UNIT = re.compile(
+    r"(?<=[0-9})\s])\s*([mgshLNJWVK])((?:\^\{?[23]\}?)?)\s*(?:/\s*([a-zA-Z]{1,2})((?:\^\{?[23]\}?)?))?\s*\Z"
+)
 _OUTER = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
-_NUMBER_WORDS = {
-    word: number
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
-    )
-}
 
 
 class _Reading(NamedTuple):
@@ -65,8 +68,10 @@ def plain_number(text: str) -> tuple[str, str, str] | None:
 
 
 def _plain(text: str) -> str:
-    text = _SPACING.sub(" ", _TEXT_COMMAND.sub(r"\1", text)).strip(" .,;:!")
-    return text.casefold() if _WORDS.fullmatch(text) and len(text) > 1 else _BLANK.sub("", text)
+    text = _SPACING.sub(" ", _TEXT_COMMAND.sub(r"\1", text)).strip(" .,;:")
+    if _WORDS.fullmatch(text) and len(text) > 1:
+        return words.normal(text.casefold().strip("! "))
+    return _BLANK.sub("", text)
 
 
 def _unwrapped(text: str) -> str:
@@ -84,15 +89,24 @@ def _read(text: str, commas_group: bool = True) -> _Reading:
     """Reads an answer of at most ``MAX_CHARACTERS``; raises Unreadable for control characters only."""
     text = _unwrapped(plain_unicode(text))
     plain = _plain(text)
-    word = _NUMBER_WORDS.get(plain)
-    if word is not None:
-        return _Reading(parse(str(word)), plain, text)
     if choice := _CHOICE.fullmatch(_TEXT_COMMAND.sub(r"\1", text).strip(" .,")):
         return _Reading(Node("choice", value=(choice[1] or choice[2]).upper()), plain, text)
-    try:
-        return _Reading(parse(text, commas_group), plain, text)
-    except Unreadable:
-        return _Reading(None, plain, text)
+    if named := words.as_set(plain):
+        return _Reading(parse(named), plain, text)
+    digits = words.numbers_in_digits(plain)
+    for form in (digits, text) if digits != plain else (text,):
+        try:
+            return _Reading(parse(form, commas_group), plain, text)
+        except Unreadable:
+            continue
+    return _Reading(None, plain, text)
+
+
+def _choices(text: str) -> list[str] | None:
+    """The letters of several choices, ``A, C`` or ``AC``."""
+    text = _TEXT_COMMAND.sub(r"\1", text).strip(" .$")
+    letters = re.findall("[A-H]", text.replace("and", ",")) if _CHOICES.fullmatch(text) else []
+    return sorted(letters) if len(set(letters)) == len(letters) > 1 else None
 
 
 def _same(gold: _Reading, answer: _Reading) -> bool:
@@ -103,21 +117,59 @@ def _same(gold: _Reading, answer: _Reading) -> bool:
             return gold.node == answer.node
         leading = _LEADING_CHOICE.match(_TEXT_COMMAND.sub(r"\1", answer.text).casefold())
         return leading is not None and (leading[1] or leading[2]).upper() == gold.node.value
+    if (time := words.clock(gold.plain)) and (other := words.clock(answer.plain)):
+        if words.same_time(time, other):
+            return True
+        if words.surely_a_time(gold.plain) or words.surely_a_time(answer.plain):
+            return False
+    elif time and words.surely_a_time(gold.plain):
+        return False
+    if (several := _choices(gold.text)) and several == _choices(answer.text):
+        return True
+    if (
+        gold.is_words
+        and answer.is_words
+        and len(items := words.listed(gold.plain)) > 1
+        and items == words.listed(answer.plain)
+    ):
+        return True
     if gold.node is None or answer.node is None or answer.node.kind == "choice":
         return False
     return equal(gold.node, answer.node)
 
 
+def _has_unit(node: Node | None) -> bool:
+    return node is not None and uses(node, lambda n: n.kind == "unit")
+
+
+def _unit_letters(text: str) -> _Reading | None:
+    """The reading of ``3 m`` and ``3 m/s`` in which the letters are units."""
+    match = _LETTER_UNIT.search(text)
+    if match is None or (match[3] and not units.known(match[3])):
+        return None
+    below = f"/\\text{{{match[3]}}}{match[4]}" if match[3] else ""
+    return _read(f"{text[: match.start()]}\\text{{{match[1]}}}{match[2]}{below}")
+
+
 def _readings(text: str) -> list[_Reading]:
-    """The ways to read an answer: ``1,234`` may be one number or two."""
+    """The ways to read an answer: ``1,234`` may be one number or two, ``3,14`` a decimal number."""
     readings = [_read(text)]
-    return readings + [_read(text, False)] if _GROUPED.search(text) else readings
+    if _GROUPED.search(text):
+        readings.append(_read(text, False))
+    if _DECIMAL_COMMA.fullmatch(readings[0].text):
+        readings.append(_read(readings[0].text.replace(",", ".")))
+    return readings
 
 
 def _matches(gold: list[_Reading], answer: str) -> bool:
     readings = _readings(answer)
     if any(_same(g, a) for g in gold for a in readings):
         return True
+    node = gold[0].node
+    if node is not None and not symbols(node) and (letters := _unit_letters(readings[0].text)):
+        return _same(gold[0], letters)
+    if _has_unit(readings[0].node) and (letters := _unit_letters(gold[0].text)):
+        return _same(letters, readings[0])
     if readings[0].node is None and not any(g.is_words for g in gold):
         likeliest = guess(answer)
         if likeliest and likeliest != answer:
@@ -129,7 +181,10 @@ def gold_answer(gold: str) -> str:
     """The right answer in the text that a data set gives for it: after ``####`` (GSM8K), in its last box, or all of it."""
     if "####" in gold:
         return gold.rpartition("####")[2].strip()
-    return (last_boxed(gold) or gold).strip()
+    boxed = last_boxed(gold)
+    if boxed is None and names_answer(gold):
+        return extract_answer(gold) or ""
+    return (boxed or gold).strip()
 
 
 def _short(text: str) -> str:
@@ -158,6 +213,11 @@ def grade_math(gold: str, prediction: str) -> tuple[Verdict, str]:
         return (Verdict.RIGHT, "as given") if same else (Verdict.WRONG, f"{len(answer)} characters are no final answer")
     if len(right) > MAX_CHARACTERS:
         return Verdict.UNGRADED, f"the right answer has {len(right)} characters"
+    with budget():
+        return _compare(right, answer)
+
+
+def _compare(right: str, answer: str) -> tuple[Verdict, str]:
     try:
         readings = _readings(right)
     except Unreadable as error:
@@ -206,16 +266,21 @@ def _answer_key(answer: str) -> Hashable:
         value = Fraction(f"{number[0]}{number[1] or 0}.{number[2]}")
         return ("number", value.numerator, value.denominator)
     try:
-        reading = _read(answer)
-        if reading.node is None and (choice := _OPTION.match(reading.text)):
-            return ("choice", choice[1] or choice[2])
-        if reading.node is None and len(answer.split()) > 3 and (likeliest := guess(answer)):  # a sentence
-            reading = _read(likeliest)
-        if reading.node is None:
-            return ("text", reading.plain)
-        return ("choice", reading.node.value) if reading.node.kind == "choice" else key(reading.node)
+        with budget():
+            return _reading_key(answer)
     except (Unreadable, TooLarge, Undefined):
         return ("text", answer.strip())
+
+
+def _reading_key(answer: str) -> Hashable:
+    reading = _read(answer)
+    if reading.node is None and (choice := _OPTION.match(reading.text)):
+        return ("choice", choice[1] or choice[2])
+    if reading.node is None and len(answer.split()) > 3 and (likeliest := guess(answer)):  # a sentence
+        reading = _read(likeliest)
+    if reading.node is None:
+        return ("text", *words.listed(reading.plain)) if reading.is_words else ("text", reading.plain)
+    return ("choice", reading.node.value) if reading.node.kind == "choice" else key(reading.node)
 
 
 def same_answer(left: str, right: str) -> bool:

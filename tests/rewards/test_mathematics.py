@@ -73,6 +73,8 @@ AB=12+12\sqrt{3} | 12+12\sqrt3
 3, 5, 7 | 7,5,3
 6, 8\text{, and }10 | 10, 8, 6
 1,-2 | \{-2,1\}
+\sqrt{2} | 1.4142135623730951 | no key
+\pi | 3.14159265358979 | no key
 1 \pm \sqrt{19} | 1+\sqrt{19}, 1-\sqrt{19}
 \{1\pm\sqrt{5},-2\} | \{-2, 1-\sqrt5, 1+\sqrt5\}
 3:2 | 6:4
@@ -113,8 +115,8 @@ UNEQUAL = r"""
 1/2 | 1/3
 1,000 | 100
 \frac13 | 0.3333
-\sqrt{2} | 1.4142135623730951
-\pi | 3.14159265358979
+\sqrt{2} | 1.4142
+\pi | 3.14159265358978
 262537412640768744 | e^{\pi\sqrt{163}}
 10^{10} | 10^{11}
 50\% | 0.5\%
@@ -181,7 +183,7 @@ def test_the_truth_value_is_right():
 
 @pytest.mark.parametrize(
     ("gold", "prediction"),
-    [("", "5"), ("72", "10^{10^{10}}"), ("\\frac{1}{0}", "5"), ("\\foo{1}", "5"), ("\\int_0^1 x dx", "1/2")],
+    [("", "5"), ("72", "10^{10^{10}}"), ("\\frac{1}{0}", "5"), ("\\foo{1}", "5"), ("\\oint_C x dx", "1/2")],
 )
 def test_what_it_cannot_decide_is_ungraded(gold, prediction):
     verdict, reason = grade_math(gold, prediction)

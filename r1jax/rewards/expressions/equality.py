@@ -1,97 +1,106 @@
-"""When two expressions are the same answer, and a hashable form of one: by value and by structure."""
+"""When two expressions are the same answer: by value and by structure."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from fractions import Fraction
 
-from r1jax.rewards.expressions import values
-from r1jax.rewards.expressions.parser import MINUS_ONE, Node, negate
-from r1jax.rewards.expressions.values import Undefined, exact, same_value, symbols
+from r1jax.rewards.expressions import regions, symbolic, values
+from r1jax.rewards.expressions.keys import key
+from r1jax.rewards.expressions.nodes import Node, is_name, number, quotient, substitute, subtract, symbols, uses, without
+from r1jax.rewards.expressions.regions import FLIPPED
+from r1jax.rewards.expressions.structure import CONTAINERS, assignments, integer_family, plain, unnamed, vector
+from r1jax.rewards.expressions.values import TooLarge, Undefined, exact
 
-CONTAINERS = (
-    "list",
-    "set",
-    "bracket",
-    "union",
-    "intersection",
-    "difference",
-    "matrix",
-    "ratio",
-    "relation",
-    "based",
-    "infinity",
-)
-_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-_DIGITS = 30  # of a value in a key
-_POINTS = 3
+# A decimal number of at least this many places and figures may stand for what it rounds.
+ROUNDED_PLACES = 6
+_FLOAT_PLACES = 15
+_FOREVER = 10_000
 
 
-# ---------------------------------------------------------------------------------------------- names and relations
-def is_name(node: Node) -> bool:
-    """Whether ``node`` only names something: ``x``, ``f(x)``, ``AB``, ``(x, y)``; no number in it."""
-    if node.kind == "symbol":
-        return node.value not in values.CONSTANTS or node.value == "e"
-    return node.kind in ("mul", "bracket") and all(map(is_name, node.args))
+# ---------------------------------------------------------------------------------------------- values
+def _places(value: Fraction) -> int | None:
+    """Decimal places of a terminating decimal number that is long enough to be a rounded value; None for any other."""
+    denominator = value.denominator
+    twos = fives = 0
+    while denominator % 2 == 0:
+        denominator, twos = denominator // 2, twos + 1
+    while denominator % 5 == 0:
+        denominator, fives = denominator // 5, fives + 1
+    places = max(twos, fives)
+    long = places >= ROUNDED_PLACES and abs(value) * 10**places >= 10 ** (ROUNDED_PLACES - 1)
+    return places if denominator == 1 and long else None
 
 
-def _subtract(left: Node, right: Node) -> Node:
-    return Node("add", (left, negate(right)))
+def _rounds(decimal: Fraction, value: Fraction, known: bool = True) -> bool:
+    """Whether a long decimal number is ``value`` rounded or cut off, or a floating-point number next to it.
+
+    ``known``: ``value`` is exact, and a decimal number itself where its denominator says so.
+    """
+    places = _places(decimal)
+    if places is None:
+        return False
+    distance = abs(decimal - value)
+    if places >= _FLOAT_PLACES and distance <= abs(value) / 2**51:
+        return True
+    if known and (value.denominator == 1 or places >= (_places(value) or _FOREVER)):
+        return False
+    return distance < Fraction(1, 10**places)
 
 
-def unnamed(node: Node) -> Node:
-    """What is said of a name: ``5`` of ``x = 5``, the set of ``x in S``; the result of a true chain ``2 + 3 = 5``."""
-    if node.kind != "relation":
-        return node
-    if node.value == ("in",) and is_name(node.args[0]):
-        return node.args[1]
-    if set(node.value) == {"="}:
-        if is_name(node.args[0]):
-            return unnamed(node.args[1]) if len(node.args) == 2 else unnamed(Node("relation", node.args[1:], node.value[1:]))
-        if len(node.args) == 2 and is_name(node.args[1]) and not symbols(node.args[0]):
-            return node.args[0]
-        if not any(map(symbols, node.args)) and all(same_value(a, b) for a, b in zip(node.args, node.args[1:])):
-            return node.args[-1]
-    return node
+def _real_value(node: Node, value: Fraction | None) -> Fraction | None:
+    if value is not None:
+        return value
+    sampled = values.evaluate(node, {})
+    return None if sampled.context.im(sampled) else values.fraction_of(sampled.context.re(sampled))
 
 
-def as_interval(node: Node) -> Node:
-    """The interval of a chain of inequalities about one name; any other node itself."""
-    if node.kind != "relation" or not set(node.value) <= set(_FLIPPED) or len(node.args) > 3:
-        return node
-    sides, operators = node.args, node.value
-    if operators[0] in (">", ">="):
-        sides, operators = sides[::-1], tuple(_FLIPPED[o] for o in operators[::-1])
-    if not set(operators) <= {"<", "<="}:
-        return node
-    places = [i for i, side in enumerate(sides) if is_name(side)]
-    if len(places) != 1 or (len(sides) == 3 and places[0] != 1):
-        return node
-    place = places[0]
-    if place == 0:
-        low, opening = Node("infinity", value=-1), "("
-    else:
-        low, opening = sides[0], "(" if operators[0] == "<" else "["
-    if place == len(sides) - 1:
-        high, closing = Node("infinity", value=1), ")"
-    else:
-        high, closing = sides[-1], ")" if operators[-1] == "<" else "]"
-    return Node("bracket", (low, high), opening + closing)
+def same_value(left: Node, right: Node) -> bool:
+    """Whether two expressions of numbers and symbols are equal.
+
+    Rationals exactly; the rest at sampled points, where a difference decides, and where there is none sympy's polynomials have
+    the last word if the expressions are rational functions. A decimal number of six or more places may stand for the value
+    that it rounds.
+
+    Raises:
+      TooLarge: a value is beyond the bounds. Undefined: the left one has no value.
+    """
+    a = exact(left)
+    try:
+        b = exact(right)
+    except Undefined:
+        return False
+    if a is not None and b is not None:
+        return a == b or _rounds(b, a) or _rounds(a, b)
+    try:
+        same = values.sampled_equal(left, right)
+    except TooLarge:
+        if (same := symbolic.identical(left, right)) is None:
+            raise
+        return same
+    if symbols(left) or symbols(right):
+        return same if same is False else _confirmed(same, left, right)
+    if same is None:
+        raise Undefined("no value")
+    if not same and (a is None) != (b is None):
+        decimal, other = (a, right) if a is not None else (b, left)
+        if _places(decimal) is not None:
+            value = _real_value(other, None)
+            return value is not None and _rounds(decimal, value, known=False)
+    return same
 
 
-def _plain(node: Node) -> Node:
-    """``node`` without names, inequalities as intervals, alternatives of intervals as their union."""
-    node = as_interval(unnamed(node))
-    if node.kind == "list":
-        items = tuple(map(_plain, node.args))
-        if all(item.kind in ("bracket", "union") for item in items) and all(item.kind == "relation" for item in node.args):
-            return Node("union", items)
-        return Node("list", items)
-    if node.kind == "set" and len(node.args) == 1:
-        return _plain(node.args[0])
-    return node
+def _confirmed(same: bool | None, left: Node, right: Node) -> bool:
+    """What sympy says to expressions that samples could not tell apart."""
+    try:
+        exactly = symbolic.identical(left, right)
+    except (TooLarge, Undefined):
+        exactly = None
+    if exactly is None and same is None:
+        raise Undefined("no value at any sampled point")
+    return bool(same) if exactly is None else exactly
 
 
+# ---------------------------------------------------------------------------------------------- relations
 def _same_equation(left: Node, right: Node) -> bool:
     """Whether two equations, or inequalities of one kind, say the same: their differences of sides are proportional."""
     if len(left.args) != 2 or len(right.args) != 2:
@@ -99,14 +108,14 @@ def _same_equation(left: Node, right: Node) -> bool:
     operators = [left.value[0], right.value[0]]
     if "in" in operators or ("=" in operators and operators[0] != operators[1]):
         return False
-    f, g = _subtract(*left.args), _subtract(*right.args)
+    f, g = subtract(*left.args), subtract(*right.args)
     names = symbols(f) | symbols(g)
     if not names:
         return False
     ratios = []
     sign = 0  # of the ratio, where it is real
-    for number in range(8):
-        point = values.point(names, number)
+    for place in range(8):
+        point = values.point(names, place)
         try:
             a, b = values.evaluate(f, point), values.evaluate(g, point)
         except Undefined:
@@ -115,91 +124,199 @@ def _same_equation(left: Node, right: Node) -> bool:
             return bool(a) == bool(b) and _same_sides(left, right)
         ratio = a / b
         if ratios and abs(ratio - ratios[0]) > abs(ratios[0]) * 2.0**-values.GUARD:
-            return False
+            return operators == ["=", "="] and _same_after_clearing(f, g)
         ratios.append(ratio)
         sign = 0 if getattr(ratio, "imag", 0) else (1 if ratio.real > 0 else -1)
     if len(ratios) < 3:
         return False
     if operators[0] in ("=", "!="):
         return operators[0] == operators[1]
-    return operators[1] == (operators[0] if sign > 0 else _FLIPPED.get(operators[0]))
+    return operators[1] == (operators[0] if sign > 0 else FLIPPED.get(operators[0]))
+
+
+def _same_after_clearing(f: Node, g: Node) -> bool:
+    try:
+        return symbolic.same_equation(f, g)
+    except Undefined:
+        return False
 
 
 def _same_sides(left: Node, right: Node) -> bool:
     return left.value == right.value and all(equal(a, b) for a, b in zip(left.args, right.args))
 
 
+def _same_relation(left: Node, right: Node) -> bool:
+    if set(left.value) == set(right.value) == {"="} and is_name(left.args[0]) and is_name(right.args[0]):
+        if equal(left.args[0], right.args[0]):
+            return equal(unnamed(left), unnamed(right))
+        if not (symbols(unnamed(left)) or symbols(unnamed(right))):  # x = 5 is not y = 5
+            return False
+    if "in" in left.value + right.value:
+        return equal(plain(left), plain(right))
+    if symbols(left) == symbols(right) or not (
+        regions.as_interval(left).kind == regions.as_interval(right).kind == "bracket"
+    ):
+        same = None
+        if set(left.value + right.value) & set(FLIPPED) or "!=" in left.value + right.value:
+            same = regions.same_region(left, right)
+        return _same_equation(left, right) if same is None else same
+    return False
+
+
+def _same_assignments(left: Node, right: Node) -> bool | None:
+    """Of ``x = 1, y = 2`` with another such list, or with the values in order; None for anything else."""
+    first, second = assignments(left), assignments(right)
+    if first and second:
+        names = {repr(name): value for name, value in second}
+        return len(first) == len(second) and all(repr(n) in names and equal(v, names[repr(n)]) for n, v in first)
+    named, other = (first, right) if first else (second, left)
+    if not named:
+        return None
+    if other.kind == "relation" and set(other.value) == {"="} and other.args[0].kind == "bracket":
+        names, other = other.args[0].args, other.args[-1]
+        if set(map(repr, names)) != {repr(name) for name, _ in named}:
+            return False
+        named = sorted(named, key=lambda item: list(map(repr, names)).index(repr(item[0])))
+    if other.kind == "list" or (other.kind == "bracket" and other.value == "()"):
+        sides = [value for _, value in named], list(other.args)
+        return _in_order(*(sides if first else sides[::-1]))
+    return None
+
+
 # ---------------------------------------------------------------------------------------------- equality
 def equal(left: Node, right: Node) -> bool:
-    """Whether two expressions are the same answer.
-
-    Values are compared exactly, or to 40 digits at sampled points. ``x = 5`` is 5. Lists of solutions are compared in any
-    order, tuples and intervals in theirs; a percentage equals its number and its hundredth; 2516 in base 8 may leave out
-    its base. Units have been left out by the parser.
+    """Whether ``right`` is the answer ``left``. The conventions stand at ``verify_math``.
 
     Raises:
       TooLarge: a value beyond the bounds. Undefined: ``left`` has no value.
     """
+    values.spend(5)
     if left == right:
         return True
+    if "unit" in (left.kind, right.kind):
+        return _same_quantity(left, right)
+    if (same := _same_assignments(left, right)) is not None:
+        return same
+    if right.kind == "relation" and "≈" in right.value:
+        return any(equal(left, side) for side in _approximations(right))
+    if left.kind == "relation" and "≈" in left.value:
+        return any(equal(side, right) for side in _approximations(left))
     if left.kind == right.kind == "relation":
-        same_name = set(left.value) == set(right.value) == {"="} and is_name(left.args[0]) and is_name(right.args[0])
-        if same_name:
-            return equal(left.args[0], right.args[0]) and equal(unnamed(left), unnamed(right))
-        left, right = as_interval(left), as_interval(right)
-        return (
-            _same_equation(left, right)
-            if left.kind == right.kind == "relation"
-            else left.kind == right.kind and equal(left, right)
-        )
-    left, right = _plain(left), _plain(right)
+        return _same_relation(left, right)
+    if left.kind == "symbol" and left.value == "emptyset" or right.kind == "symbol" and right.value == "emptyset":
+        return regions.same_region(left, right) or False
+    left, right = integer_family(plain(left)), integer_family(plain(right))
+    if "unit" in (left.kind, right.kind):
+        return _same_quantity(left, right)
     if left.kind in CONTAINERS or right.kind in CONTAINERS:
         return left == right or _same_structure(left, right)
-    if (left.kind == "percent") != (right.kind == "percent"):
-        bare = (
-            Node("add", left.args) if left.kind == "percent" else left,
-            Node("add", right.args) if right.kind == "percent" else right,
-        )
-        return same_value(*bare) or same_value(left, right)
-    return same_value(left, right)
+    if left.kind == "percent" or right.kind == "percent":
+        return _same_percentage(left, right)
+    return _same_angle(left, right)
 
 
-def _vector(node: Node) -> tuple[Node, ...] | None:
-    """The entries of a tuple, or of a matrix of one row or column."""
-    if node.kind == "bracket" and node.value == "()":
-        return node.args
-    if node.kind == "matrix" and (len(node.args) == 1 or len(node.args[0].args) == 1):
-        return tuple(cell for row in node.args for cell in row.args)
-    return None
+def _same_quantity(left: Node, right: Node) -> bool:
+    """Quantities with units: with known ones on both sides they are converted, else the numbers are compared."""
+    if left.kind == right.kind:
+        if left.value.dimension != right.value.dimension:
+            return False
+        return equal(*(Node("mul", (side.args[0], number(side.value.size))) for side in (left, right)))
+    return equal(*(side.args[0] if side.kind == "unit" else side for side in (left, right)))
 
 
-def _in_order(left: tuple[Node, ...], right: tuple[Node, ...]) -> bool:
+def _same_percentage(left: Node, right: Node) -> bool:
+    """50% is a half, and 50 where the other side leaves out the sign; a value up to 1 is no percentage without its sign."""
+    if left.kind == right.kind:
+        return same_value(left, right)
+    bare = [side.args[0] if side.kind == "percent" else side for side in (left, right)]
+    if same_value(left, right):
+        return True
+    size = exact(bare[0])
+    return (left.kind == "percent" or size is None or abs(size) > 1) and same_value(*bare)
+
+
+def _has_degrees(node: Node) -> bool:
+    return uses(node, lambda n: n.kind == "degree")
+
+
+def _same_angle(left: Node, right: Node) -> bool:
+    """90° is 90, and in radians half of pi."""
+    if _has_degrees(left) != _has_degrees(right):
+        other = right if _has_degrees(left) else left
+        if uses(other, lambda n: n == Node("symbol", value="pi")) and same_value(left, right):
+            return True
+    return same_value(*(without(side, "degree", inside_functions=False) for side in (left, right)))
+
+
+def _approximations(node: Node) -> list[Node]:
+    """The sides of ``sqrt(2) = 2^(1/2) ≈ 1.414`` that may be the answer: all of them if they are near each other."""
+    cut = node.value.index("≈")
+    head = node.args[: cut + 1]
+    exactly = head[0] if len(head) == 1 else Node("relation", head, node.value[:cut])
+    if is_name(head[0]):
+        named = node.args[1:]
+        if len(named) == 1:
+            return [named[0]]
+        exactly = unnamed(exactly) if len(head) > 1 else named[0]
+    else:
+        exactly = plain(exactly)
+    rounded = node.args[-1]
+    try:
+        if symbols(exactly) or symbols(rounded):
+            return [exactly]
+        a, b = values.evaluate(exactly, {}), values.evaluate(rounded, {})
+    except (Undefined, TooLarge):
+        return [exactly]
+    return [exactly, rounded] if abs(a - b) <= abs(a) / 50 else []
+
+
+def _in_order(left, right) -> bool:
     return len(left) == len(right) and all(equal(a, b) for a, b in zip(left, right))
 
 
-def _any_order(left: tuple[Node, ...], right: tuple[Node, ...]) -> bool:
-    return sorted(map(repr, map(key, left))) == sorted(map(repr, map(key, right)))
+def _any_order(left, right) -> bool:
+    if len(left) != len(right):
+        return False
+    if not any(uses(item, lambda n: n.kind == "unit") for item in (*left, *right)):
+        if sorted(map(repr, map(key, left))) == sorted(map(repr, map(key, right))):
+            return True
+    if len(left) > 12:
+        return False
+    rest = list(right)
+    for item in left:
+        found = next((i for i, other in enumerate(rest) if equal(item, other)), None)
+        if found is None:
+            return False
+        del rest[found]
+    return True
 
 
-def _quotient(node: Node) -> Node:
-    return Node("mul", (node.args[0], Node("pow", (node.args[1], MINUS_ONE))))
+def _without_doubles(items) -> tuple[Node, ...]:
+    return tuple({repr(key(item)): item for item in items}.values())
 
 
 def _same_structure(left: Node, right: Node) -> bool:
     kinds = {left.kind, right.kind}
     if "based" in kinds:
         bare, other = (left, right) if left.kind == "based" else (right, left)
-        return other.kind == "number" and other.value == int(bare.value[0]) if bare.value[0].isdigit() else False
+        return other.kind == "number" and bare.value[0].isdigit() and other.value == int(bare.value[0])
+    vectors = vector(left), vector(right)
+    if None not in vectors:
+        return _in_order(*vectors)
+    if kinds == {"mod"}:
+        return _same_residue(left, right)
+    if (same := regions.same_region(left, right)) is not None:
+        return same
     if kinds == {"set"}:
-        return {key(item) for item in left.args} == {key(item) for item in right.args}
+        return _any_order(_without_doubles(left.args), _without_doubles(right.args))
     if kinds <= {"list", "set"}:
         return _any_order(left.args, right.args)
     if kinds == {"list", "bracket"}:
-        return "()" in (left.value, right.value) and _in_order(left.args, right.args)
-    vectors = _vector(left), _vector(right)
-    if None not in vectors:
-        return _in_order(*vectors)
+        ends = left.value if left.kind == "bracket" else right.value
+        return (ends == "()" or (ends == "[]" and len(left.args) > 2)) and _in_order(left.args, right.args)
     if kinds == {"bracket"}:
+        if len(left.args) > 2 and {left.value, right.value} <= {"()", "[]"}:
+            return _in_order(left.args, right.args)
         return left.value == right.value and _in_order(left.args, right.args)
     if kinds == {"union"}:
         return _any_order(left.args, right.args)
@@ -209,77 +326,20 @@ def _same_structure(left: Node, right: Node) -> bool:
         ends = left.args[-1], right.args[-1]
         return all(same_value(Node("mul", (a, ends[1])), Node("mul", (b, ends[0]))) for a, b in zip(left.args, right.args))
     if "ratio" in kinds and not kinds & (set(CONTAINERS) - {"ratio"}):
-        sides = [_quotient(n) if n.kind == "ratio" and len(n.args) == 2 else n for n in (left, right)]
+        sides = [quotient(*n.args) if n.kind == "ratio" and len(n.args) == 2 else n for n in (left, right)]
         return all(n.kind != "ratio" for n in sides) and same_value(*sides)
+    if kinds <= {"limit", "integral"} and len(kinds) == 1 and left.value != right.value:
+        right = Node(
+            right.kind, substitute(Node("row", right.args), {right.value: Node("symbol", value=left.value)}).args, left.value
+        )
     return left.kind == right.kind and left.value == right.value and bool(left.args) and _in_order(left.args, right.args)
 
 
-# ---------------------------------------------------------------------------------------------- keys
-def _rounded(value) -> tuple[str, str]:
-    """A sampled value to ``_DIGITS`` digits; a part that is rounding noise is 0."""
-    context = value.context
-    parts = [context.re(value), context.im(value)]
-    size = abs(value)
-    return tuple(
-        "0" if abs(part) <= size * context.mpf(2) ** -120 or not part else context.nstr(part, _DIGITS) for part in parts
-    )
-
-
-def _rational_near(value) -> Fraction | None:
-    """The simple fraction that a sampled real constant is, or None."""
-    context = value.context
-    if abs(context.im(value)) > abs(value) * context.mpf(2) ** -120:
-        return None
-    real = context.re(value)
-    if abs(real) < context.mpf(2) ** -150:
-        return Fraction(0)
-    sign, mantissa, exponent, _ = real._mpf_
-    fraction = Fraction(-int(mantissa) if sign else int(mantissa)) * Fraction(2) ** int(exponent)
-    near = fraction.limit_denominator(1_000_000)
-    return near if abs(fraction - near) <= abs(fraction) / 2**150 else None
-
-
-def _value_key(node: Node) -> Hashable:
-    value = exact(node)
-    if value is not None:
-        return ("number", value.numerator, value.denominator)
-    names = symbols(node)
-    sampled = []
-    for number in range(8 if names else 1):
-        try:
-            sampled.append(values.evaluate(node, values.point(names, number)))
-        except Undefined:
-            continue
-        if len(sampled) == _POINTS:
-            break
-    if not sampled:
-        raise Undefined("no value at any sampled point")
-    if len({_rounded(v) for v in sampled}) == 1 and (near := _rational_near(sampled[0])) is not None:
-        return ("number", near.numerator, near.denominator)
-    return ("value", *map(_rounded, sampled))
-
-
-def key(node: Node) -> Hashable:
-    """A hashable form that equal answers share (save those that only ``equal``'s leniency joins).
-
-    Raises:
-      TooLarge, Undefined: it has no value within the bounds.
-    """
-    node = _plain(node)
-    if node.kind in ("list", "set"):
-        return ("set", *sorted({key(item) for item in node.args}, key=repr))
-    if node.kind == "union":
-        return ("union", *sorted(map(key, node.args), key=repr))
-    if (entries := _vector(node)) is not None:
-        return ("tuple", *map(key, entries))
-    if node.kind == "relation" and node.value == ("=",) and symbols(node):
-        f = _subtract(*node.args)
-        names = symbols(f)
-        sides = [values.evaluate(f, values.point(names, number)) for number in range(_POINTS + 1)]
-        if all(sides):
-            return ("equation", *sorted(names), *(_rounded(side / sides[0]) for side in sides[1:]))
-    if node.kind == "ratio" and len(node.args) == 2:
-        return _value_key(_quotient(node))
-    if node.kind in CONTAINERS or node.kind == "row":
-        return (node.kind, node.value, *map(key, node.args))
-    return _value_key(node)
+def _same_residue(left: Node, right: Node) -> bool:
+    if not equal(left.args[1], right.args[1]):
+        return False
+    a, b = unnamed(left.args[0]), unnamed(right.args[0])
+    difference, modulus = exact(subtract(a, b)), exact(left.args[1])
+    if difference is not None and modulus:
+        return (difference / modulus).denominator == 1
+    return equal(a, b)

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
 
+from r1jax.rewards.expressions import units
+from r1jax.rewards.expressions.nodes import MINUS_ONE, Node, negate, number
 from r1jax.rewards.expressions.tokens import Token, Unreadable, tokenize
 
 MAX_DEPTH = 30
 MAX_SIGNS = 4  # of ±, each of which may double what it stands in
 
-RELATIONS = ("=", "!=", "<", ">", "<=", ">=", "in")
+RELATIONS = ("=", "!=", "<", ">", "<=", ">=", "in", "≈")
 _MATRICES = ("pmatrix", "bmatrix", "vmatrix", "Vmatrix", "Bmatrix", "matrix", "smallmatrix", "array")
+_SYSTEMS = ("cases", "dcases", "rcases", "aligned", "align", "gathered", "split")
+_ENDS = (",", ";", ")", "]", "}", "\\}", "row", "&")
+_BASES = {word: n for n, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 _MANY_ARGUMENTS = ("min", "max", "gcd", "lcm")
-_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
-
-
-class Node(NamedTuple):
-    """One node of an expression.
-
-    Kinds: number (value: Fraction), symbol (value: name), infinity (value: 1 or -1), add, mul, pow, div, pm (a, b),
-    function (value: name), based (value: digits, base), percent, bracket (value: its two ends), set, list, ratio, union,
-    intersection, difference, matrix (args: rows of kind row), relation (value: its operators, args: its sides),
-    text (value), choice (value: a letter).
-    """
-
-    kind: str
-    args: tuple[Node, ...] = ()
-    value: object = None
-
-
-MINUS_ONE = Node("number", value=Fraction(-1))
-
-
-def negate(node: Node) -> Node:
-    if node.kind in ("number", "infinity"):
-        return Node(node.kind, value=-node.value)
-    return Node("mul", (MINUS_ONE, node))
+_INVERTIBLE = frozenset("sin cos tan cot sec csc sinh cosh tanh".split())
 
 
 def _has_pm(node: Node) -> bool:
@@ -68,14 +49,26 @@ class _Parser:
     def token(self) -> Token:
         return self.tokens[self.place]
 
+    @property
+    def following(self) -> Token:
+        return self.tokens[min(self.place + 1, len(self.tokens) - 1)]
+
     def at(self, *operators: str) -> bool:
         return self.token.kind == "operator" and self.token.value in operators
+
+    def at_command(self, *names: str) -> bool:
+        return self.token.kind == "command" and self.token.value in names
 
     def advance(self) -> Token:
         token = self.token
         if token.kind != "end":
             self.place += 1
         return token
+
+    def accept(self, *operators: str) -> bool:
+        found = self.at(*operators)
+        self.place += found
+        return found
 
     def expect(self, *operators: str) -> str:
         if not self.at(*operators):
@@ -86,45 +79,50 @@ class _Parser:
     def whole(self) -> Node:
         if sum(token.kind == "operator" and token.value in ("±", "∓") for token in self.tokens) > MAX_SIGNS:
             raise Unreadable(f"more than {MAX_SIGNS} signs ±")
-        items = self.sequence()
+        items, connective = self.sequence()
         if self.token.kind != "end" or not items:
             raise Unreadable(f"unexpected {self.token.value!s:.40}")
         expanded = _expand(items)
-        return expanded[0] if len(expanded) == 1 else Node("list", expanded)
+        return expanded[0] if len(expanded) == 1 else Node("list", expanded, connective)
 
-    def sequence(self) -> list[Node]:
-        items = []
+    def sequence(self) -> tuple[list[Node], str | None]:
+        """Items up to a closing bracket or the end, and the "and" or "or" between them, if one stands there."""
+        items: list[Node] = []
+        connective = None
         while True:
             while self.at(",", ";"):
-                self.advance()
-            if self.token.kind == "end" or self.at(")", "]", "}", "\\}"):
-                return items
+                connective = self.advance().raw or connective
+            if self.token.kind == "end" or self.at(*_ENDS[2:]) or self.at_command("end"):
+                return items, connective
             items.append(self.relation())
-            self.unit()
-            if not (self.token.kind == "end" or self.at(",", ";", ")", "]", "}", "\\}")):
+            if not (self.token.kind == "end" or self.at(*_ENDS) or self.at_command("end")):
                 raise Unreadable(f"unexpected {self.token.value!s:.40}")
 
-    def unit(self) -> None:
-        """Passes over a unit: words after a value, with their powers and fractions."""
-        while True:
-            if self.token.kind in ("text", "word") or (self.token.kind == "function" and self.token.value in ("min", "sec")):
-                self.advance()
-                if self.at("^"):
-                    self.advance()
-                    self.unary()
-            elif self.at("°") or (self.at("/", "*", "-") and self.tokens[self.place + 1].kind in ("text", "word")):
-                self.advance()
-            else:
-                return
-
     def relation(self) -> Node:
-        if self.at("="):
+        place = self.place
+        while self.token.kind == "word":  # "Area = 5"
             self.advance()
+        if not self.at("=", "≈", ":"):
+            self.place = place
+        self.accept("=", "≈", ":")
         sides, operators = [self.sets()], []
         while self.at(*RELATIONS):
             operators.append(self.advance().value)
             sides.append(self.sets())
-        return Node("relation", tuple(sides), tuple(operators)) if operators else sides[0]
+        node = Node("relation", tuple(sides), tuple(operators)) if operators else sides[0]
+        if self.accept("over"):
+            return Node("div", (node, self.sets()))
+        if self.accept("choose"):
+            return Node("function", (node, self.sets()), "binom")
+        if self.accept("mod") or (self.at("(") and self.following[:2] == ("operator", "mod")):
+            if self.accept("("):
+                self.advance()
+                modulus = self.sum()
+                self.expect(")")
+            else:
+                modulus = self.sum()
+            return Node("mod", (node, modulus))
+        return node
 
     def sets(self) -> Node:
         left = self.ratio()
@@ -145,8 +143,7 @@ class _Parser:
 
     def ratio(self) -> Node:
         parts = [self.sum()]
-        while self.at(":"):
-            self.advance()
+        while self.accept(":"):
             parts.append(self.sum())
         return parts[0] if len(parts) == 1 else Node("ratio", tuple(parts))
 
@@ -164,12 +161,14 @@ class _Parser:
         return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
 
     def product(self) -> Node:
+        currency = self.advance().value if self.token.kind == "currency" else None
         factors = [self.unary()]
         while True:
-            if self.at("*"):
-                self.advance()
+            if self.token.kind == "currency":
+                currency = self.advance().value
+            if self.accept("*"):
                 factors.append(self.unary())
-            elif self.at("/") and self.tokens[self.place + 1].kind not in ("text", "word"):
+            elif self.at("/") and self.following.kind != "word":
                 self.advance()
                 factors.append(Node("pow", (self.unary(), MINUS_ONE)))
             elif self.token.kind == "number":
@@ -177,33 +176,94 @@ class _Parser:
             elif self.starts_factor():
                 factors.append(self.mixed_number())
             else:
-                return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
+                node = factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
+                return self.quantity(node, currency)
+
+    def quantity(self, node: Node, currency: str | None) -> Node:
+        """``node`` with the unit that follows it; 2 hours 30 minutes is one quantity. Words that are no unit are passed over."""
+        words = [currency] if currency else []
+        while self.token.kind == "word" and self.token.value in units.MULTIPLES:
+            node = Node("mul", (node, number(units.MULTIPLES[self.advance().value])))
+        while True:
+            if self.token.kind == "word":
+                words.append(self.advance().value)
+            elif words and self.token.kind == "currency":
+                self.advance()
+            elif words and self.at("/", "*", "-") and self.following.kind in ("word", "symbol"):
+                words.append(self.advance().value)
+                words.append(self.advance().value)
+            elif self.at("/", "*", "-") and self.following.kind == "word":
+                words.append(self.advance().value)
+            elif words and self.at("^"):
+                words += self.unit_exponent()
+            else:
+                break
+        unit = units.unit(words) if words else None
+        if unit is None:
+            return node
+        node = Node("unit", (node,), unit)
+        if self.token.kind == "number" or (self.at(",") and self.token.raw == "and" and self.following.kind == "number"):
+            return self.compound(node, unit)
+        return node
+
+    def compound(self, node: Node, unit: units.Unit) -> Node:
+        place = self.place
+        self.accept(",")
+        self.deepen()
+        more = self.product()
+        self.depth -= 1
+        if more.kind != "unit" or more.value.dimension != unit.dimension or more.value.size >= unit.size:
+            self.place = place
+            return node
+        scale = number(more.value.size / unit.size)
+        return Node("unit", (Node("add", (node.args[0], Node("mul", (scale, more.args[0])))),), unit)
+
+    def unit_exponent(self) -> list[str]:
+        self.advance()
+        exponent = self.unary()
+        if exponent.kind != "number" or exponent.value.denominator != 1:
+            raise Unreadable("a unit to an odd power")
+        return ["^", *(("-",) if exponent.value < 0 else ()), str(abs(exponent.value))]
 
     def starts_factor(self) -> bool:
         if self.token.kind == "operator":
+            if self.token.value == "(" and self.following[:2] == ("operator", "mod"):
+                return False
             return self.token.value in ("(", "[", "{", "⌊", "⌈") or (self.token.value == "|" and not self.bars)
-        if self.token.kind == "function" and self.token.value in ("min", "sec"):  # minutes and seconds
-            following = self.tokens[self.place + 1]
-            return following.kind in ("symbol", "command", "number") or following.value in ("(", "{", "^")
         return self.token.kind in ("symbol", "function", "command") and (self.token.kind, self.token.value) != (
             "command",
             "end",
         )
 
     def mixed_number(self) -> Node:
+        node = self.mixed()
+        if self.accept("%"):
+            return Node("percent", (node,))
+        if self.accept("°"):
+            return self.temperature(node) or Node("degree", (node,))
+        return node
+
+    def temperature(self, node: Node) -> Node | None:
+        if self.token.kind in ("symbol", "word") and self.token.value in ("C", "F"):
+            return Node("unit", (node,), units.unit([f"°{self.advance().value}"]))
+        return None
+
+    def mixed(self) -> Node:
         r"""A factor; ``1 1/2`` and ``1\frac{1}{2}`` are one and a half, not products."""
         node = self.power()
         if not _is_whole(node):
             return node
-        if self.token[:2] == ("command", "frac"):
+        if self.at_command("frac"):
             part = self.power()
             if part.kind == "div" and all(map(_is_whole, part.args)):
                 return _mixed(node, *part.args)
             return Node("mul", (node, part))
+        if self.token.kind == "operator" and self.token.value == "{":  # 1{1 \over 2} is no mixed number, 1 {1/2} neither
+            return node
         first, slash, second = (*self.tokens[self.place : self.place + 3], *(self.tokens[-1],) * 3)[:3]
         if first.kind == second.kind == "number" and first.spaced and slash.value == "/":
             self.place += 3
-            return _mixed(node, Node("number", value=first.value), Node("number", value=second.value))
+            return _mixed(node, number(first.value), number(second.value))
         return node
 
     def unary(self) -> Node:
@@ -213,47 +273,47 @@ class _Parser:
             value = self.advance().value
             sign = -sign if value == "-" else sign
             pm = {"±": 1, "∓": -1}.get(value, pm)
+        if self.token.kind == "currency":  # -\$5
+            self.tokens[self.place], self.tokens[self.place + 1] = self.following, self.token
         node = self.mixed_number()
         if pm:
-            return Node("pm", (Node("number", value=Fraction(0)), node), pm)
+            return Node("pm", (number(0), node), pm)
         return negate(node) if sign < 0 else node
 
     def power(self) -> Node:
         self.deepen()
-        base = self.postfix()
-        while self.at("^"):
+        node = self.postfix()
+        if self.at("^"):
             self.advance()
-            if self.at("°"):
-                self.advance()
-            elif self.at("{") and self.tokens[self.place + 1].value == "°":
+            if self.accept("°"):
+                node = self.temperature(node) or Node("degree", (node,))
+            elif self.at("{") and self.following.value == "°":
+                self.advance(), self.advance(), self.expect("}")
+                node = self.temperature(node) or Node("degree", (node,))
+            elif self.at("{") and self.following.value in ("th", "st", "nd", "rd"):  # 21^{st}
                 self.advance(), self.advance(), self.expect("}")
             else:
-                base = Node("pow", (base, self.unary()))
-                break
+                node = Node("pow", (node, self.unary()))
         self.depth -= 1
-        return base
+        return node
 
     def postfix(self) -> Node:
         node = self.primary()
-        if self.at("!"):
-            self.advance()
+        if self.accept("!"):
             node = Node("function", (node,), "factorial")
-        if self.at("%"):
-            self.advance()
-            node = Node("percent", (node,))
-        if self.at("°"):
-            self.advance()
         return node
 
     def primary(self) -> Node:
         token = self.advance()
         if token.kind == "number":
-            return self.based(token) if self.at("_") and token.raw.isdigit() else Node("number", value=token.value)
+            return self.based(token) if self.at("_") and token.raw.isdigit() else number(token.value)
         if token.kind == "symbol":
             return self.symbol(token)
         if token.kind == "function":
             return self.function(token.value)
         if token.kind == "command":
+            if token.value == "end":
+                raise Unreadable("an environment that never began")
             return getattr(self, f"command_{token.value}")(token)
         if token.kind == "operator":
             if token.value == "∞":
@@ -262,12 +322,14 @@ class _Parser:
                 return self.bracket(token.value)
             if token.value in ("{", "\\{"):
                 return self.braces(token.value)
-            if token.value == "|":
+            if token.value in ("|", "∣"):
                 self.bars += 1
                 inner = self.sum()
-                self.expect("|")
+                self.expect("|", "∣")
                 self.bars -= 1
                 return Node("function", (inner,), "abs")
+            if token.value == "...":
+                return Node("symbol", value="...")
             if token.value in ("⌊", "⌈"):
                 inner = self.sum()
                 self.expect("⌋" if token.value == "⌊" else "⌉")
@@ -277,15 +339,25 @@ class _Parser:
     # ------------------------------------------------------------------------------------------ primaries
     def based(self, token: Token) -> Node:
         self.advance()
-        base = self.primary()
+        if self.token.kind == "operator" and self.token.value == "{" and self.following.value in _BASES:
+            self.advance()
+            base = number(_BASES[self.advance().value])
+            self.expect("}")
+        elif self.token.value in _BASES:
+            base = number(_BASES[self.advance().value])
+        else:
+            base = self.primary()
         if base.kind != "number" or not 2 <= base.value <= 36 or base.value.denominator != 1:
             raise Unreadable("the subscript of a number is its base, 2 to 36")
         return Node("based", value=(token.raw.lstrip("0") or "0", int(base.value)))
 
     def symbol(self, token: Token) -> Node:
         name = token.value
-        if self.at("_"):
-            self.advance()
+        while self.at("'"):
+            name += self.advance().value
+        if name.startswith("mathbb ") and self.at("^", "_"):
+            raise Unreadable("a set of numbers with an index")
+        if self.accept("_"):
             parts, depth = [], 0
             while True:
                 part = self.advance()
@@ -301,7 +373,7 @@ class _Parser:
 
     def inside(self, closing: tuple[str, ...]) -> tuple[list[Node], str]:
         bars, self.bars = self.bars, 0
-        items = self.sequence()
+        items, _ = self.sequence()
         self.bars = bars
         return items, self.expect(*closing)
 
@@ -314,12 +386,40 @@ class _Parser:
         return Node("bracket", tuple(items), opening + closing)
 
     def braces(self, opening: str) -> Node:
+        if opening == "\\{" and self.at_command("begin"):  # \left\{ \begin{array} ... \right.
+            system = self.relation()
+            self.accept("\\}")
+            return system
+        if opening == "\\{" and (condition := self.condition()) is not None:
+            return condition
         items, _ = self.inside(("}",) if opening == "{" else ("\\}",))
         if opening == "{" and len(items) == 1:
             return items[0]
         if opening == "{" and not items:
             raise Unreadable("empty braces")
-        return Node("set", _expand(items))
+        return Node("set", _expand(items)) if items else Node("symbol", value="emptyset")
+
+    def condition(self) -> Node | None:
+        r"""The conditions of ``\{x \mid x > 2\}``, of which only the ones on a real x are kept; None for any other set."""
+        if self.token.kind != "symbol":
+            return None
+        if self.following.value in ("|", "∣", ":"):
+            self.place += 2
+        elif self.following.value == "in" and self.tokens[min(self.place + 3, len(self.tokens) - 1)].value in (
+            "|",
+            "∣",
+            ":",
+        ):
+            if self.tokens[self.place + 2].value != "mathbb R":
+                return None
+            self.place += 4
+        else:
+            return None
+        items, connective = self.sequence()
+        self.expect("\\}")
+        if not items:
+            raise Unreadable("a set without a condition")
+        return items[0] if len(items) == 1 else Node("list", tuple(items), connective or "and")
 
     def argument(self) -> Node:
         r"""An argument of \frac: a group, one symbol, or one digit."""
@@ -327,7 +427,7 @@ class _Parser:
         if token.kind == "number" and len(token.raw) > 1 and token.raw.isdigit():
             rest = token.raw[1:]
             self.tokens[self.place] = Token("number", Fraction(int(rest)), rest)
-            return Node("number", value=Fraction(int(token.raw[0])))
+            return number(int(token.raw[0]))
         self.deepen()
         node = self.primary()
         self.depth -= 1
@@ -354,27 +454,92 @@ class _Parser:
         raise Unreadable("an environment that never began")
 
     def command_begin(self, token: Token) -> Node:
-        if token.raw not in _MATRICES:
+        if token.raw not in _MATRICES and token.raw not in _SYSTEMS:
             raise Unreadable(f"unknown environment {token.raw:.40}")
+        self.deepen()
         rows: list[tuple[Node, ...]] = []
         cells: list[Node] = []
-        while True:
-            if self.token.kind == "command" and self.token.value == "end":
-                if self.advance().raw != token.raw:
-                    raise Unreadable("environments that overlap")
-                if cells:
-                    rows.append(tuple(cells))
-                if not rows or len({len(row) for row in rows}) != 1:
-                    raise Unreadable("a matrix whose rows differ in length")
-                return Node("matrix", tuple(Node("row", row) for row in rows))
-            if self.at("row"):
-                self.advance()
+        while not self.at_command("end"):
+            if self.accept("row"):
                 rows.append(tuple(cells))
                 cells = []
-            elif self.at("&"):
-                self.advance()
-            else:
+            elif not self.accept("&", *((",", ";") if token.raw in (*_SYSTEMS, "array") else ())):
                 cells.append(self.relation())
+        if self.advance().raw != token.raw:
+            raise Unreadable("environments that overlap")
+        self.depth -= 1
+        rows += [tuple(cells)] if cells else []
+        if token.raw in _SYSTEMS or (token.raw == "array" and any(c.kind == "relation" for row in rows for c in row)):
+            items = tuple(cell for row in rows for cell in row)
+            if not items:
+                raise Unreadable("an empty system")
+            return items[0] if len(items) == 1 else Node("list", items, "and")
+        if not rows or not rows[0] or len({len(row) for row in rows}) != 1:
+            raise Unreadable("a matrix whose rows differ in length")
+        if token.raw == "vmatrix":
+            return _determinant(rows)
+        return Node("matrix", tuple(Node("row", row) for row in rows))
+
+    # ------------------------------------------------------------------------------------------ sums, integrals, limits
+    def limits(self) -> tuple[Node | None, Node | None]:
+        """The subscript and the superscript of a large operator."""
+        below = above = None
+        while self.at("_", "^"):
+            if self.advance().value == "_":
+                below = self.limit()
+            else:
+                above = self.argument()
+        return below, above
+
+    def limit(self) -> Node:
+        if not self.accept("{"):
+            return self.argument()
+        self.deepen()
+        node = self.relation()
+        if self.accept("→"):
+            node = Node("relation", (node, self.sum()), ("→",))
+        self.depth -= 1
+        self.expect("}")
+        return node
+
+    def body(self) -> Node:
+        self.deepen()
+        node = self.product()
+        self.depth -= 1
+        return node
+
+    def command_sum(self, token: Token) -> Node:
+        below, above = self.limits()
+        if (
+            below is None
+            or above is None
+            or below.kind != "relation"
+            or below.value != ("=",)
+            or below.args[0].kind != "symbol"
+        ):
+            raise Unreadable("a sum without its limits")
+        kind = "product" if token.value == "prod" else "sum"
+        return Node(kind, (below.args[1], above, self.body()), below.args[0].value)
+
+    command_prod = command_sum
+
+    def command_lim(self, _: Token) -> Node:
+        below, above = self.limits()
+        if below is None or above is not None or below.value != ("→",) or below.args[0].kind != "symbol":
+            raise Unreadable("a limit without its place")
+        return Node("limit", (below.args[1], self.body()), below.args[0].value)
+
+    def command_int(self, _: Token) -> Node:
+        below, above = self.limits()
+        self.deepen()
+        body = self.sum()
+        self.depth -= 1
+        factors = body.args if body.kind == "mul" else ()
+        if len(factors) < 2 or factors[-2] != Node("symbol", value="d") or factors[-1].kind != "symbol":
+            raise Unreadable("an integral without its variable")
+        rest = factors[:-2] or (number(1),)
+        limits = () if below is None or above is None else (below, above)
+        return Node("integral", (rest[0] if len(rest) == 1 else Node("mul", rest), *limits), factors[-1].value)
 
     def function(self, name: str) -> Node:
         exponent, base = None, None
@@ -383,14 +548,16 @@ class _Parser:
                 exponent = self.argument()
             else:
                 base = self.argument()
-        name = {"lg": "log", "sqrt": "root"}.get(name, name)
+        if name == "lg":
+            name, base = "log", base or number(10)
+        name = "root" if name == "sqrt" else name
         if base is not None and name != "log":
             raise Unreadable(f"a subscript of {name}")
-        if exponent == MINUS_ONE and name in _INVERSES:
-            name, exponent = _INVERSES[name], None
+        if exponent == MINUS_ONE and name in _INVERTIBLE:
+            name, exponent = f"arc{name}", None
         arguments = self.function_arguments(name)
         if name == "cbrt":
-            name, arguments = "root", (*arguments, Node("number", value=Fraction(3)))
+            name, arguments = "root", (*arguments, number(3))
         node = Node("function", arguments if base is None else (*arguments, base), name)
         return node if exponent is None else Node("pow", (node, exponent))
 
@@ -416,10 +583,24 @@ def _is_whole(node: Node) -> bool:
     return node.kind == "number" and node.value.denominator == 1 and node.value >= 0
 
 
+def _determinant(rows: list[tuple[Node, ...]]) -> Node:
+    """The determinant of at most 4 rows, expanded along the first."""
+    if len(rows) != len(rows[0]) or len(rows) > 4:
+        raise Unreadable("a determinant that is not square, or of over 4 rows")
+    if len(rows) == 1:
+        return rows[0][0]
+    terms = []
+    for place, cell in enumerate(rows[0]):
+        minor = _determinant([row[:place] + row[place + 1 :] for row in rows[1:]])
+        term = Node("mul", (cell, minor))
+        terms.append(negate(term) if place % 2 else term)
+    return Node("add", tuple(terms))
+
+
 def _mixed(whole: Node, top: Node, bottom: Node) -> Node:
     if bottom.value == 0:
         raise Unreadable("a fraction over nothing")
-    return Node("number", value=whole.value + top.value / bottom.value)
+    return number(whole.value + top.value / bottom.value)
 
 
 def parse(text: str, commas_group: bool = True) -> Node:

@@ -6,20 +6,25 @@ symbolic simplification is not: every intermediate value is checked for its size
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from r1jax.rewards.expressions.parser import Node
+from r1jax.rewards.expressions.nodes import CONSTANTS, SETS, Node, number, substitute, symbols, uses
 
 MAX_BITS = 10_000  # of an exact numerator or denominator
 MAX_MAGNITUDE = 3_000  # |log2| of a sampled intermediate value
 MAX_FACTORIAL = 1_000
 PRECISIONS = (240, 4_000)  # bits: the usual one, and one that outlasts any cancellation within MAX_MAGNITUDE
 GUARD = 100  # bits that must agree
-CONSTANTS = ("pi", "e", "i")
+_GROWING = frozenset("exp sinh cosh tanh coth sech csch sin cos tan cot sec csc".split())
+MAX_TERMS = 1_000  # of a sum or product
+STEPS = 40_000  # of one grading
+_INTEGER_NAMES = frozenset("nkmNK")
 
 
 class TooLarge(ValueError):
@@ -28,6 +33,29 @@ class TooLarge(ValueError):
 
 class Undefined(ValueError):
     """There is no value: a division by zero, a logarithm of zero, something that is no number."""
+
+
+# ---------------------------------------------------------------------------------------------- steps
+_steps: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("steps", default=None)
+
+
+@contextlib.contextmanager
+def budget(steps: int = STEPS) -> Iterator[None]:
+    """Bounds the work inside: each operation on values spends of it, whatever the machine's speed."""
+    token = _steps.set([steps])
+    try:
+        yield
+    finally:
+        _steps.reset(token)
+
+
+def spend(steps: int) -> None:
+    """Raises TooLarge where the steps of ``budget`` are used up."""
+    left = _steps.get()
+    if left is not None:
+        left[0] -= steps
+        if left[0] < 0:
+            raise TooLarge("more steps than an answer is worth")
 
 
 # ---------------------------------------------------------------------------------------------- exact
@@ -89,6 +117,28 @@ def _exact_function(name: str, values: list[Fraction]) -> Fraction | None:
     return None
 
 
+def _range(lower: Fraction | None, upper: Fraction | None) -> range | None:
+    """The indices of a sum."""
+    if lower is None or upper is None or lower.denominator != 1 or upper.denominator != 1:
+        return None
+    if upper - lower >= MAX_TERMS:
+        raise TooLarge(f"a sum of over {MAX_TERMS} terms")
+    return range(int(lower), int(upper) + 1)
+
+
+def _exact_sum(node: Node) -> Fraction | None:
+    indices = _range(exact(node.args[0]), exact(node.args[1]))
+    if indices is None:
+        return None
+    total = Fraction(node.kind == "product")
+    for index in indices:
+        value = exact(substitute(node.args[2], {node.value: number(index)}))
+        if value is None:
+            return None
+        total = _bounded(total + value if node.kind == "sum" else total * value)
+    return total
+
+
 def exact(node: Node) -> Fraction | None:
     """The rational value of ``node`` if plain arithmetic gives one, else None. A percentage is its hundredth.
 
@@ -97,8 +147,11 @@ def exact(node: Node) -> Fraction | None:
     """
     if node.kind == "number":
         return node.value
-    if node.kind not in ("add", "mul", "div", "pow", "percent", "function"):
+    if node.kind in ("sum", "product"):
+        return _exact_sum(node)
+    if node.kind not in ("add", "mul", "div", "pow", "percent", "unit", "function"):
         return None
+    spend(1)
     values = []
     for argument in node.args:
         value = exact(argument)
@@ -120,6 +173,8 @@ def exact(node: Node) -> Fraction | None:
         return _exact_power(*values)
     if node.kind == "percent":
         return values[0] / 100
+    if node.kind == "unit":
+        return values[0]
     return _exact_function(node.value, values)
 
 
@@ -134,16 +189,6 @@ def _context(bits: int):
     return context
 
 
-def symbols(node: Node) -> frozenset[str]:
-    """Names of the free symbols."""
-    found = frozenset().union(*map(symbols, node.args)) if node.args else frozenset()
-    return found | {node.value} if node.kind == "symbol" and node.value not in CONSTANTS else found
-
-
-def uses(node: Node, function: str) -> bool:
-    return (node.kind == "function" and node.value == function) or any(uses(a, function) for a in node.args)
-
-
 def point(names: frozenset[str], number: int, signed: bool = False) -> dict[str, Fraction]:
     """Sample point ``number``: for each name a fixed rational between 0.3 and 3.3, negative for half of them if ``signed``."""
     values = {}
@@ -154,12 +199,21 @@ def point(names: frozenset[str], number: int, signed: bool = False) -> dict[str,
     return values
 
 
+def integer_point(names: frozenset[str], number: int) -> dict[str, Fraction]:
+    """``point`` with small whole numbers for the names that usually stand for them."""
+    return {
+        name: Fraction(int(value * 1_000) % 23 + 3) if name in _INTEGER_NAMES else value
+        for name, value in point(names, number).items()
+    }
+
+
 class _Evaluation:
     """One evaluation; ``peak`` is the largest |log2| of what it met, which bounds what cancellation can hide."""
 
     def __init__(self, bits: int, values: Mapping[str, Fraction]):
         self.context = _context(bits)
         self.values = values
+        self.cost = 1 + bits // 1_000
         self.peak = 0
 
     def checked(self, value):
@@ -177,6 +231,7 @@ class _Evaluation:
         return self.context.mpf(value.numerator) / value.denominator
 
     def __call__(self, node: Node):
+        spend(self.cost)
         try:
             return self.checked(getattr(self, f"eval_{node.kind}", self.no_number)(node))
         except (ZeroDivisionError, ArithmeticError) as error:
@@ -191,6 +246,8 @@ class _Evaluation:
         return self.rational(node.value)
 
     def eval_symbol(self, node: Node):
+        if node.value in SETS:
+            raise Undefined("a set is no number")
         if node.value in CONSTANTS:
             return {"pi": self.context.pi * 1, "e": self.context.e * 1, "i": self.context.j}[node.value]
         return self.rational(self.values[node.value])
@@ -213,6 +270,28 @@ class _Evaluation:
     def eval_percent(self, node: Node):
         return self(node.args[0]) / 100
 
+    def eval_unit(self, node: Node):
+        return self(node.args[0])
+
+    def eval_degree(self, node: Node):
+        return self(node.args[0]) * self.context.pi / 180
+
+    def eval_sum(self, node: Node):
+        lower, upper = (self(argument) for argument in node.args[:2])
+        if any(self.context.im(end) or self.context.re(end) != int(self.context.re(end)) for end in (lower, upper)):
+            raise Undefined("a sum over no whole numbers")
+        lower, upper = (Fraction(int(self.context.re(end))) for end in (lower, upper))
+        total = self.context.mpf(node.kind == "product")
+        outer = self.values
+        for index in _range(lower, upper):
+            self.values = {**outer, node.value: Fraction(index)}
+            term = self(node.args[2])
+            total = self.checked(total + term if node.kind == "sum" else total * term)
+        self.values = outer
+        return total
+
+    eval_product = eval_sum
+
     def eval_pow(self, node: Node):
         return self.power(self(node.args[0]), self(node.args[1]))
 
@@ -233,7 +312,8 @@ class _Evaluation:
         context, name = self.context, node.value
         values = [self(argument) for argument in node.args]
         value = values[0]
-        if name in ("exp", "sinh", "cosh", "sin", "cos", "tan", "cot", "sec", "csc", "tanh") and abs(value) > MAX_MAGNITUDE:
+        spend(4 * self.cost)
+        if name in _GROWING and abs(value) > MAX_MAGNITUDE:
             raise TooLarge(f"{name} of a value beyond the bounds")
         if name == "root":
             return self.root(value, values[1] if len(values) > 1 else context.mpf(2))
@@ -248,11 +328,23 @@ class _Evaluation:
             return {"floor": context.floor, "ceil": context.ceil, "min": min, "max": max}[name](*reals)
         if name == "abs":
             return abs(value)
-        if name in ("arcsin", "arccos", "arctan"):
+        if name.startswith("arc"):
             return getattr(context, "a" + name[3:])(value)
-        if name in ("factorial", "binom", "gcd", "lcm"):
+        if name in ("factorial", "binom"):
+            return self.gamma_function(name, values)
+        if name in ("gcd", "lcm"):
             raise Undefined(f"{name} of no whole number")
         return getattr(context, name)(value)
+
+    def gamma_function(self, name: str, values: list):
+        """Factorials between the whole numbers."""
+        context = self.context
+        spend(100 * self.cost)
+        if any(context.im(v) or abs(v) > MAX_FACTORIAL for v in values):
+            raise Undefined(f"{name} of a complex or great number")
+        if context.prec > PRECISIONS[0]:
+            raise TooLarge(f"{name} to over {PRECISIONS[0]} bits")
+        return context.factorial(values[0]) if name == "factorial" else context.binomial(*values)
 
     def root(self, value, degree):
         """The principal root; the real one of odd degree."""
@@ -296,24 +388,21 @@ def evaluate(node: Node, values: Mapping[str, Fraction], bits: int = PRECISIONS[
     return _Evaluation(bits, values)(node)
 
 
-def same_value(left: Node, right: Node) -> bool:
-    """Whether two expressions of numbers and symbols are equal: exactly for rationals, else at sampled points.
+def real(value: Fraction):
+    """``value`` as an mpmath real of the usual precision."""
+    return _context(PRECISIONS[0]).mpf(value.numerator) / value.denominator
 
-    Raises:
-      TooLarge: a value is beyond the bounds. Undefined: the left one has no value at any sampled point.
-    """
-    a = exact(left)
-    try:
-        b = exact(right)
-    except Undefined:
-        return False
-    if a is not None and b is not None:
-        return a == b
-    names = symbols(left) | symbols(right)
-    signed = uses(left, "abs") or uses(right, "abs")
+
+def fraction_of(real) -> Fraction:
+    """The exact value of an mpmath real."""
+    sign, mantissa, exponent, _ = real._mpf_
+    return Fraction(-int(mantissa) if sign else int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def _agree(left: Node, right: Node, points: Iterator[Mapping[str, Fraction]]) -> bool | None:
+    """Whether both are equal at the first four points where the left one has a value; None where it has none anywhere."""
     compared = 0
-    for number in range(6 if names else 1):
-        values = point(names, number, signed)
+    for values in points:
         try:
             _Evaluation(PRECISIONS[0], values)(left)
         except Undefined:
@@ -326,6 +415,29 @@ def same_value(left: Node, right: Node) -> bool:
         compared += 1
         if compared == 4:
             break
-    if not compared:
-        raise Undefined("no value at any sampled point")
-    return True
+    return True if compared else None
+
+
+def _wants_integers(node: Node) -> bool:
+    return (
+        node.kind in ("sum", "product")
+        or (node.kind == "symbol" and node.value == "pi")
+        or (node.kind == "pow" and node.args[0].kind in ("number", "mul") and (exact(node.args[0]) or 0) < 0)
+    )
+
+
+def sampled_equal(left: Node, right: Node) -> bool | None:
+    """Whether both have the same value at sampled points: positive ones, and negative ones too where an absolute value stands.
+
+    Where an n, k or m of either stands in an exponent of a negative number, in a multiple of pi or over a sum, it is a whole
+    number. None: the left one has no value at any point.
+
+    Raises:
+      TooLarge: a value is beyond the bounds.
+    """
+    names = symbols(left) | symbols(right)
+    signed = any(uses(side, lambda n: n.kind == "function" and n.value == "abs") for side in (left, right))
+    same = _agree(left, right, (point(names, number, signed) for number in range(6 if names else 1)))
+    if not same and names & _INTEGER_NAMES and (uses(left, _wants_integers) or uses(right, _wants_integers)):
+        return _agree(left, right, (integer_point(names, number) for number in range(8)))
+    return same

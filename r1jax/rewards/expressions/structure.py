@@ -1,0 +1,148 @@
+"""What an expression says, apart from how: names and equations around a value, inequalities, lists, matrices as lists."""
+
+from __future__ import annotations
+
+from r1jax.rewards.expressions import symbolic
+from r1jax.rewards.expressions.nodes import Node, is_name, substitute, symbols, uses
+from r1jax.rewards.expressions.regions import as_interval
+from r1jax.rewards.expressions.values import TooLarge, Undefined, exact, sampled_equal
+
+CONTAINERS = (
+    "list",
+    "set",
+    "bracket",
+    "union",
+    "intersection",
+    "difference",
+    "matrix",
+    "ratio",
+    "relation",
+    "based",
+    "infinity",
+    "mod",
+    "limit",
+    "integral",
+)
+_PARAMETER = "integer parameter"
+
+
+def _holds(left: Node, right: Node) -> bool:
+    try:
+        a, b = exact(left), exact(right)
+        return a == b if None not in (a, b) else bool(sampled_equal(left, right))
+    except (TooLarge, Undefined):
+        return False
+
+
+def unnamed(node: Node) -> Node:
+    """What is said of a name: ``5`` of ``x = 5``, the set of ``x in S``; the result of a true chain ``2 + 3 = 5``."""
+    if node.kind != "relation":
+        return node
+    if node.value == ("in",) and is_name(node.args[0]):
+        return node.args[1]
+    if set(node.value) == {"="}:
+        if is_name(node.args[0]):
+            return unnamed(node.args[1]) if len(node.args) == 2 else unnamed(Node("relation", node.args[1:], node.value[1:]))
+        if len(node.args) == 2 and is_name(node.args[1]) and not symbols(node.args[0]):
+            return node.args[0]
+        chain = [argument.args[0] if argument.kind == "unit" else argument for argument in node.args]
+        if not any(map(symbols, chain)) and all(_holds(a, b) for a, b in zip(chain, chain[1:])):
+            return node.args[-1]
+    return node
+
+
+def assignments(node: Node) -> list[tuple[Node, Node]] | None:
+    """The (name, value) pairs of ``x = 1, y = 2``; None for anything else, roots ``x_1 = 1, x_2 = 2`` among it."""
+    if node.kind != "list" or any(
+        item.kind != "relation" or item.value != ("=",) or not is_name(item.args[0]) for item in node.args
+    ):
+        return None
+    pairs = [(item.args[0], item.args[1]) for item in node.args]
+    letters = {repr(name).partition("_")[0] for name, _ in pairs}
+    return pairs if len(letters) == len(pairs) > 1 else None
+
+
+def vector(node: Node) -> tuple[Node, ...] | None:
+    """The entries of a tuple, or of a matrix of one row or column."""
+    if node.kind == "bracket" and node.value == "()":
+        return node.args
+    if node.kind == "matrix" and (len(node.args) == 1 or len(node.args[0].args) == 1):
+        return tuple(cell for row in node.args for cell in row.args)
+    return None
+
+
+def plain(node: Node) -> Node:
+    """``node`` without names, inequalities as intervals, alternatives of intervals as their union, integrals as values."""
+    node = as_interval(unnamed(node))
+    if node.kind == "list":
+        items = tuple(map(plain, node.args))
+        if all(item.kind == "relation" and set(item.value) & set("<><=>=!=") - {"="} for item in node.args):
+            return node  # conditions on one number
+        return Node("list", items, node.value)
+    if node.kind == "set" and len(node.args) == 1:
+        return plain(node.args[0])
+    if node.kind == "mul":
+        return _product(node)
+    if node.kind == "bracket" and node.value == "[]" and _is_table(node):
+        return Node("matrix", tuple(Node("row", row.args) for row in node.args))
+    if node.kind == "infinity" or not node.args:
+        return node
+    if uses(node, lambda n: n.kind == "integral"):
+        return _integrated(node)
+    return node
+
+
+def _is_table(node: Node) -> bool:
+    return (
+        all(row.kind == "bracket" and row.value == "[]" for row in node.args) and len({len(r.args) for r in node.args}) == 1
+    )
+
+
+def _product(node: Node) -> Node:
+    """A number times a matrix as a matrix; a point with its name, ``A(1, 2)``, as the point."""
+    places = [i for i, factor in enumerate(node.args) if factor.kind == "matrix"]
+    if len(places) == 1:
+        (place,) = places
+        others, matrix = (*node.args[:place], *node.args[place + 1 :]), node.args[place]
+        return Node(
+            "matrix",
+            tuple(Node("row", tuple(Node("mul", (*others, cell)) for cell in row.args)) for row in matrix.args),
+        )
+    if (
+        len(node.args) == 2
+        and node.args[1].kind == "bracket"
+        and node.args[0].kind == "symbol"
+        and node.args[0].value.isupper()
+    ):
+        return node.args[1]
+    return _integrated(node) if uses(node, lambda n: n.kind == "integral") else node
+
+
+def _integrated(node: Node) -> Node:
+    args = tuple(map(_integrated, node.args))
+    if node.kind == "integral":
+        return symbolic.integral(Node("integral", args, node.value)) or node
+    return Node(node.kind, args, node.value) if args else node
+
+
+def integer_family(node: Node) -> Node:
+    r"""``k\pi, k \in \mathbb{Z}`` as the expression, its one parameter under a name of its own; any other node itself."""
+    if node.kind != "list":
+        return node
+    integers = Node("symbol", value="mathbb Z")
+    names = [name for item in node.args if (name := _declared(item, integers))]
+    rest = tuple(item for item in node.args if item != integers and not _declared(item, integers))
+    if len(rest) == len(node.args) or not rest:
+        return node
+    if not names:
+        names = sorted(symbols(node) & set("knm"))
+    if len(names) == 1:
+        rest = tuple(substitute(item, {names[0]: Node("symbol", value=_PARAMETER)}) for item in rest)
+    return rest[0] if len(rest) == 1 else Node("list", rest, node.value)
+
+
+def _declared(item: Node, integers: Node) -> str | None:
+    """The name that ``k in Z`` declares."""
+    if item.kind == "relation" and item.value == ("in",) and item.args[1] == integers and item.args[0].kind == "symbol":
+        return item.args[0].value
+    return None
