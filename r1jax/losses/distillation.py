@@ -9,16 +9,21 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.losses.metrics import finished, masked_to_zero, same_shapes, weighted_mean
-from r1jax.losses.policy.ratio import log_ratio
+from r1jax.losses.policy.ratio import floored, log_ratio
 
 Array = jax.Array
 
+# What a probability of exactly 0 counts as where the other distribution has some: the KL divergence would be infinite.
+# float32 has no number between exp(-100) and 0 to speak of.
+LOG_ZERO = -100.0
+
 
 def _kl(log_p: Array, log_q: Array) -> Array:
-    """``KL(p || q)`` over the last axis. Where p is 0 the term is 0, also if q is 0 there; gradients stay finite."""
+    """``KL(p || q)`` over the last axis. Where p is 0 the term is 0, also if q is 0 there; where q alone is 0 it counts as
+    ``exp(LOG_ZERO)``. Gradients stay finite."""
     possible = log_p > -jnp.inf
     log_p = jnp.where(possible, log_p, 0)
-    log_q = jnp.where(possible, log_q, 0)
+    log_q = jnp.where(possible, jnp.where(log_q > -jnp.inf, log_q, LOG_ZERO), 0)
     return jnp.sum(jnp.where(possible, jnp.exp(log_p) * (log_p - log_q), 0), axis=-1)
 
 
@@ -41,7 +46,11 @@ def generalised_js(student_logprobs: Array, teacher_logprobs: Array, beta: float
     """
     if not 0 < beta < 1:
         raise ValueError(f"beta must lie inside (0, 1), but is {beta}; use forward_kl or reverse_kl at the ends")
+    possible = (teacher_logprobs > -jnp.inf) | (student_logprobs > -jnp.inf)
+    teacher_logprobs, student_logprobs = (jnp.where(possible, x, 0) for x in (teacher_logprobs, student_logprobs))
     mixture = jnp.logaddexp(teacher_logprobs + math.log(beta), student_logprobs + math.log1p(-beta))
+    # Only now are both impossible again: the derivative of logaddexp at twice -inf is NaN.
+    teacher_logprobs, student_logprobs = (jnp.where(possible, x, -jnp.inf) for x in (teacher_logprobs, student_logprobs))
     return beta * _kl(teacher_logprobs, mixture) + (1 - beta) * _kl(student_logprobs, mixture)
 
 
@@ -105,7 +114,7 @@ def on_policy_distillation_advantages(teacher_logprobs: Array, old_logprobs: Arr
 
     With them the policy gradient lowers ``KL(student || teacher)`` token by token, from two log-probabilities and no logits:
     ``grpo_loss(..., config=PolicyLoss(surrogate="none", kl="none"))``, token weights ``token_mean``. Teacher and student share
-    a tokenizer. Differences are cut to plus and minus ``LOG_RATIO_BOUND``. (Thinking Machines Lab, "On-policy
+    a tokenizer. Differences are cut to plus and minus ``LOG_RATIO_BOUND``, also where the teacher says -inf. (Thinking Machines Lab, "On-policy
     distillation", 2025; GKD, arXiv 2306.13649.)
     """
-    return jax.lax.stop_gradient(log_ratio(teacher_logprobs, old_logprobs))
+    return jax.lax.stop_gradient(log_ratio(floored(teacher_logprobs), floored(old_logprobs)))

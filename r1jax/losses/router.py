@@ -39,8 +39,9 @@ def sequence_balance_loss(
     same_shapes("token_weight", token_weight, scores=scores[..., 0], experts=experts[..., 0], sequence_index=sequence_index)
     total, chosen = jnp.shape(scores)[-1], jnp.shape(experts)[-1]
     counted = jnp.asarray(token_weight) != 0
-    scores = jnp.where(counted[..., None], scores, 1)
-    shares = scores / jnp.maximum(jnp.sum(scores, axis=-1, keepdims=True), jnp.finfo(scores.dtype).tiny)
+    scores = jnp.where(counted[..., None], jnp.asarray(scores, jnp.promote_types(jnp.result_type(scores), jnp.float32)), 1)
+    sums = jnp.sum(scores, axis=-1, keepdims=True)
+    shares = scores / jnp.where(sums > 0, sums, 1)
     hits = jnp.sum(jax.nn.one_hot(experts, total, dtype=shares.dtype), axis=-2)
     # One expert after the other: [B, T] sums over sequences, with E as the batch.
     load = jax.vmap(sequence_mean, in_axes=(-1, None, None), out_axes=-1)(hits, counted, sequence_index) * total / chosen

@@ -25,7 +25,8 @@ def sequence_sum(values: Array, counted: Array, sequence_index: Array | None = N
 
     def row(values: Array, index: Array) -> Array:
         # Where a sequence's name comes first among the row's sorted names: unlike the name, it is below T.
-        slot = jnp.searchsorted(jnp.sort(index), index)
+        # method="sort": the default's scan fails on a mesh whose axes are explicit, jax.make_mesh's default.
+        slot = jnp.searchsorted(jnp.sort(index), index, method="sort")
         return jax.ops.segment_sum(values, slot, num_segments=len(index))[slot]
 
     return jax.vmap(row)(values, sequence_index)

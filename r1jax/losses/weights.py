@@ -59,8 +59,8 @@ def token_weights(
                     f"include {include.shape} must have one entry per sequence (more than {np.max(index, initial=-1)}) "
                     f"or the shape {mask.shape}"
                 )
-            # -1 reads the last entry: padding is masked anyway
-            include = include[index]
+            # -1 reads the entry that is appended, also where there are no sequences
+            include = np.append(include, False)[index]
         mask = mask & include
     if rule == "constant_length" and not (length is not None and length > 0):
         raise ValueError(f"rule constant_length needs a positive length, the completions' length cap; got {length}")

@@ -1,14 +1,22 @@
-"""The oracle as a fixture: tests are not a package."""
+"""Where the kit is found, and the options that put other losses under test."""
 
-import importlib.util
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # tests are not a package: losskit is one
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("losses", "losses under test (tests/losses/test_conformance.py)")
+    group.addoption("--loss", metavar="PACKAGE.MODULE:FUNCTION", help="a policy loss with the signature of grpo_loss")
+    group.addoption("--algorithm", metavar="NAME", help="what --loss should be: its values are then compared too")
+    group.addoption("--surrogate", metavar="PACKAGE.MODULE:FUNCTION", help="a surrogate for PolicyLoss(surrogate=...)")
+
 
 @pytest.fixture(scope="session")
-def oracle():
-    spec = importlib.util.spec_from_file_location("loss_oracle", Path(__file__).with_name("oracle.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def losses(request):
+    """The module under test: the package, or a mutated copy that tests/losses/mutate.py puts in its place."""
+    return getattr(request.config, "losses_under_test", None) or importlib.import_module("r1jax.losses")

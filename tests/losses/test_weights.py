@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from r1jax.losses import token_weights
+from losskit import oracle_host
 
 RULES = ("sequence_mean", "token_mean", "constant_length")
 
@@ -24,41 +23,65 @@ def rows(lengths, order, row_length):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_formula_in_any_packing(oracle, rule):
+def test_the_formula_in_any_packing(losses, rule):
     rng = np.random.default_rng(0)
     lengths = [3, 1, 7, 0, 5, 2]  # one has no completion at all
-    expected = oracle.weights(lengths, rule, 9)
+    expected = oracle_host.weights(lengths, rule, 9)
     for row_length in (8, 11, 40):
         for _ in range(3):
             order = rng.permutation(len(lengths))
             mask, index = rows(lengths, order, row_length)
-            found = token_weights(mask, index, rule=rule, length=9)
+            found = losses.token_weights(mask, index, rule=rule, length=9)
             assert found.dtype == np.float32 and found.shape == mask.shape
             assert (found[mask == 0] == 0).all()
             for i, weight in enumerate(expected):
                 np.testing.assert_allclose(found[(index == i) & (mask > 0)], weight, rtol=1e-7)
 
 
+def test_the_default_is_the_sequence_mean(losses):
+    mask, index = rows([3, 1], range(2), 9)
+    assert (losses.token_weights(mask, index) == losses.token_weights(mask, index, rule="sequence_mean")).all()
+    np.testing.assert_allclose(losses.token_weights(mask, index)[mask > 0], [1 / 6, 1 / 6, 1 / 6, 1 / 2], rtol=1e-6)
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("per_token", [False, True])
-def test_a_sequence_that_is_left_out_counts_nowhere(oracle, rule, per_token):
+def test_a_sequence_that_is_left_out_counts_nowhere(losses, rule, per_token):
     lengths = [3, 1, 7, 4]
     mask, index = rows(lengths, range(4), 9)
     include = np.array([True, False, True, False, True])  # more sequences in the rollout than in this update
-    expected = oracle.weights([3, None, 7, None], rule, 9)
+    expected = oracle_host.weights([3, None, 7, None], rule, 9)
     given = (index >= 0) & include[index] if per_token else include
-    found = token_weights(mask, index, rule=rule, length=9, include=given)
+    found = losses.token_weights(mask, index, rule=rule, length=9, include=given)
     for i, weight in enumerate(expected):
         np.testing.assert_allclose(found[(index == i) & (mask > 0)], weight, rtol=1e-7)
     if rule != "constant_length":
         np.testing.assert_allclose(found.sum(), 1, rtol=1e-6)
 
 
+def test_as_many_entries_as_sequences_are_enough(losses):
+    mask, index = rows([3, 1], range(2), 9)
+    found = losses.token_weights(mask, index, include=[False, True])
+    np.testing.assert_allclose(found[mask > 0], [0, 0, 0, 1])
+
+
 @pytest.mark.parametrize("rule", RULES)
-def test_nothing_left_weighs_nothing(rule):
+def test_nothing_left_weighs_nothing(losses, rule):
     mask, index = rows([3, 2], range(2), 9)
-    assert (token_weights(mask, index, rule=rule, length=9, include=[False, False]) == 0).all()
-    assert (token_weights(np.zeros((2, 3)), np.full((2, 3), -1), rule=rule, length=9) == 0).all()
+    assert (losses.token_weights(mask, index, rule=rule, length=9, include=[False, False]) == 0).all()
+    nothing = np.zeros((2, 3)), np.full((2, 3), -1)
+    assert (losses.token_weights(*nothing, rule=rule, length=9) == 0).all()
+    assert (losses.token_weights(*nothing, rule=rule, length=9, include=[]) == 0).all()
+    assert losses.token_weights(np.zeros((0, 3)), np.zeros((0, 3), int), rule=rule, length=9, include=[]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_masks_of_any_kind_say_what_counts(losses, rule):
+    mask, index = rows([3, 2], range(2), 9)
+    expected = losses.token_weights(mask, index, rule=rule, length=2.5)
+    for kind in (bool, np.int8, np.float64):
+        assert (losses.token_weights(mask.astype(kind), index.astype(np.int16), rule=rule, length=2.5) == expected).all()
+    np.testing.assert_allclose(expected.sum(), 5 / (2 * 2.5) if rule == "constant_length" else 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +93,14 @@ def test_nothing_left_weighs_nothing(rule):
         ({"sequence_index": np.zeros((1, 3), int)}, "one shape"),
         ({"sequence_index": np.array([[0, -1, 0, 0]])}, "lies in padding"),
         ({"include": [True]}, r"include \(1,\) must have one entry per sequence \(more than 1\)"),
+        ({"include": np.ones((1, 3))}, r"include \(1, 3\) must have one entry"),
+        (
+            {"completion_mask": np.ones((0, 4)), "sequence_index": np.zeros((0, 4)), "include": np.ones((1, 3))},
+            "more than -1",
+        ),
     ],
 )
-def test_bad_input_is_named(change, words):
+def test_bad_input_is_named(losses, change, words):
     arguments = {"completion_mask": np.ones((1, 4)), "sequence_index": np.array([[0, 0, 1, 1]])}
     with pytest.raises(ValueError, match=words):
-        token_weights(**{**arguments, **change})
+        losses.token_weights(**{**arguments, **change})

@@ -241,7 +241,7 @@ def grpo_loss(
     ``sum_t token_weight_t * ( -correction_t surrogate(r_t, A_t) + beta KL_t - entropy_coefficient H_t )``.
 
     The gradient flows through ``logprobs`` and, with an entropy bonus, through ``entropy``. Log-ratios are cut to plus and
-    minus ``LOG_RATIO_BOUND``. Tokens of weight 0 add exactly 0 to the loss and to its gradient, whatever they hold. Summed
+    minus ``LOG_RATIO_BOUND``, log-probabilities count as ``LOGPROB_FLOOR`` at least. Tokens of weight 0 add exactly 0 to the loss and to its gradient, whatever they hold. Summed
     over the micro-steps of an update, loss and gradient are those of the whole update.
 
     Args:
@@ -291,9 +291,9 @@ def grpo_loss(
     value, held = _part(config, "ratio")(tokens, config)
     objective, clipped = _part(config, "surrogate")(value, tokens, config)
 
-    multiplier = None
+    multiplier = corrected = None
     if config.needs_sampler:
-        multiplier = _part(config, "correction")(tokens, config)
+        multiplier = corrected = _part(config, "correction")(tokens, config)
     if config.off_policy_delta:
         kept = correction.off_policy_mask(
             tokens.logprobs,
@@ -326,8 +326,8 @@ def grpo_loss(
         "clamped": _clamped(tokens, config),
     }
     metrics |= _distances(tokens, weight)
-    if config.needs_sampler:
-        metrics["correction_mean"] = weighted_mean(multiplier, weight)
+    if corrected is not None:
+        metrics["correction_mean"] = weighted_mean(corrected, weight)
     if entropy is not None:
         metrics["entropy"] = weighted_mean(entropy, weight)
     return finished(weight, token_loss, metrics)
@@ -340,12 +340,15 @@ def _read_tokens(weight, logprobs, old_logprobs, advantages, sequence_index, sam
     def read(array: Array | None) -> Array | None:
         return None if array is None else jnp.where(counted, jnp.asarray(array, weight.dtype), 0)
 
-    new = read(logprobs)
+    def read_logprobs(array: Array | None) -> Array | None:
+        return None if array is None else ratio.floored(read(array))
+
+    new = read_logprobs(logprobs)
     constants = (
-        new if old_logprobs is None else read(old_logprobs),
+        new if old_logprobs is None else read_logprobs(old_logprobs),
         read(advantages),
-        read(sampler_logprobs),
-        read(ref_logprobs),
+        read_logprobs(sampler_logprobs),
+        read_logprobs(ref_logprobs),
     )
     old, advantage, sampler, reference = jax.lax.stop_gradient(constants)
     index = None if sequence_index is None else jnp.asarray(sequence_index)

@@ -12,6 +12,14 @@ Array = jax.Array
 # exp(20) is 4.9e8. A token whose probability changed by more says that something is broken, not by how much.
 LOG_RATIO_BOUND = 20.0
 
+# What a log-probability counts as at least. No number that a model gives is lower; -inf less -inf would be NaN.
+LOGPROB_FLOOR = -1e4
+
+
+def floored(logprobs: Array) -> Array:
+    """Log-probabilities, no lower than ``LOGPROB_FLOOR``, with no gradient below: -inf becomes a number, NaN stays."""
+    return jnp.maximum(logprobs, LOGPROB_FLOOR)
+
 
 def log_ratio(logprobs: Array, other: Array) -> Array:
     """``logprobs - other``, cut to plus and minus ``LOG_RATIO_BOUND``, with no gradient beyond."""
