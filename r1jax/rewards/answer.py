@@ -17,6 +17,7 @@ _AFTERWARDS = re.compile(
     r"(?i),?\s(?:because|since|as|which|where|so that|when|if)\s|,\s(?:not|but|so|for)\s|(?<=[^A-Z\s]{2})\.\s|[。！]"
 )
 _NEGATED = re.compile(r"(?i)(?:\b(?:not|never|neither|nor)\b|n't\b|不是|不等于)[^.,;\n0-9]{0,30}$")
+_ANNOUNCED = re.compile(r"(?i)(?:=|≈|:|\b(?:is|are|equals?|total|of|have|has|gets?|makes?)\b)[\s$*\\(]{0,5}$")
 # What may stand between the boxes of one answer.
 _BETWEEN = re.compile(r"[\s$]*(?:,|;|、|\band\b|\bor\b|和|或|,\s?and\b|,\s?or\b)(?:[\s$]|\w\s?=\s?)*")
 _INLINE = re.compile(
@@ -119,10 +120,10 @@ def marked_answer(completion: str) -> str | None:
     return tagged
 
 
-def guess(text: str) -> str | None:
+def guess(text: str, sure: bool = False) -> str | None:
     """The likeliest answer in prose: the last formula between dollar signs, else the last number; None without any.
 
-    What a "not" denies is passed over.
+    What a "not" denies is passed over. If ``sure``, of several different ones only a last one that a "=" or "is" announces.
     """
     tail = text[-TAIL:]
     found = []
@@ -131,6 +132,8 @@ def guess(text: str) -> str | None:
         if "\\text" in formula or not _PROSE.search(formula):  # "$5 and $6"
             found.append((match.start(), formula))
     found = found or [(match.start(), match[0].strip()) for match in _NUMBER.finditer(tail) if match[0].strip()]
+    if sure and len({formula for _, formula in found}) > 1 and not _ANNOUNCED.search(tail, 0, found[-1][0]):
+        return None
     for start, formula in found[:-9:-1]:
         if not _NEGATED.search(tail, max(0, start - 60), start):
             return formula

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards.answer import extract_answer, guess, last_boxed, names_answer
+from r1jax.rewards.answer import extract_answer, guess, last_boxed, marked_answer, names_answer
 from r1jax.rewards.expressions import units, words
 from r1jax.rewards.expressions.equality import equal
 from r1jax.rewards.expressions.keys import key
@@ -161,7 +161,7 @@ def _readings(text: str) -> list[_Reading]:
     return readings
 
 
-def _matches(gold: list[_Reading], answer: str) -> bool:
+def _matches(gold: list[_Reading], answer: str, marked: bool) -> bool:
     readings = _readings(answer)
     if any(_same(g, a) for g in gold for a in readings):
         return True
@@ -171,7 +171,7 @@ def _matches(gold: list[_Reading], answer: str) -> bool:
     if _has_unit(readings[0].node) and (letters := _unit_letters(gold[0].text)):
         return _same(letters, readings[0])
     if readings[0].node is None and not any(g.is_words for g in gold):
-        likeliest = guess(answer)
+        likeliest = guess(answer, sure=marked)
         if likeliest and likeliest != answer:
             return any(_same(g, a) for g in gold for a in _readings(likeliest))
     return False
@@ -214,16 +214,16 @@ def grade_math(gold: str, prediction: str) -> tuple[Verdict, str]:
     if len(right) > MAX_CHARACTERS:
         return Verdict.UNGRADED, f"the right answer has {len(right)} characters"
     with budget():
-        return _compare(right, answer)
+        return _compare(right, answer, marked_answer(prediction) is not None)
 
 
-def _compare(right: str, answer: str) -> tuple[Verdict, str]:
+def _compare(right: str, answer: str, marked: bool) -> tuple[Verdict, str]:
     try:
         readings = _readings(right)
     except Unreadable as error:
         return Verdict.UNGRADED, f"the right answer can't be read: {error}"
     try:
-        if _matches(readings, answer):
+        if _matches(readings, answer, marked):
             return Verdict.RIGHT, f"{_short(answer)} is right"
     except Unreadable as error:
         return Verdict.WRONG, str(error)

@@ -6,9 +6,20 @@ from fractions import Fraction
 
 from r1jax.rewards.expressions import regions, symbolic, values
 from r1jax.rewards.expressions.keys import key
-from r1jax.rewards.expressions.nodes import Node, is_name, number, quotient, substitute, subtract, symbols, uses, without
+from r1jax.rewards.expressions.nodes import (
+    SETS,
+    Node,
+    is_name,
+    number,
+    quotient,
+    substitute,
+    subtract,
+    symbols,
+    uses,
+    without,
+)
 from r1jax.rewards.expressions.regions import FLIPPED
-from r1jax.rewards.expressions.structure import CONTAINERS, assignments, integer_family, plain, unnamed, vector
+from r1jax.rewards.expressions.structure import CONTAINERS, PARAMETER, assignments, integer_family, plain, unnamed, vector
 from r1jax.rewards.expressions.values import TooLarge, Undefined, exact
 
 # A decimal number of at least this many places and figures may stand for what it rounds.
@@ -203,9 +214,11 @@ def equal(left: Node, right: Node) -> bool:
         return any(equal(side, right) for side in _approximations(left))
     if left.kind == right.kind == "relation":
         return _same_relation(left, right)
-    if left.kind == "symbol" and left.value == "emptyset" or right.kind == "symbol" and right.value == "emptyset":
-        return regions.same_region(left, right) or False
     left, right = integer_family(plain(left)), integer_family(plain(right))
+    if any(side.kind == "symbol" and side.value in SETS for side in (left, right)):
+        return left == right or regions.same_region(left, right) or False
+    if PARAMETER in symbols(left) | symbols(right):
+        return _same_family(left, right)
     if "unit" in (left.kind, right.kind):
         return _same_quantity(left, right)
     if left.kind in CONTAINERS or right.kind in CONTAINERS:
@@ -213,6 +226,34 @@ def equal(left: Node, right: Node) -> bool:
     if left.kind == "percent" or right.kind == "percent":
         return _same_percentage(left, right)
     return _same_angle(left, right)
+
+
+def _same_family(left: Node, right: Node) -> bool:
+    """Of values for every whole k: the same expression in k, or as k runs through all whole numbers the same values."""
+    sides = []
+    for side in (left, right):
+        names = symbols(side) & set("knm")
+        if PARAMETER not in symbols(side) and len(names) == 1:  # it does not say that k is a whole number
+            side = substitute(side, {name: Node("symbol", value=PARAMETER) for name in names})
+        sides.append(side)
+    left, right = sides
+    if left.kind in CONTAINERS or right.kind in CONTAINERS:
+        return left == right or _same_structure(left, right)
+    if same_value(left, right):
+        return True
+    if symbols(left) != {PARAMETER} or symbols(right) != {PARAMETER}:
+        return False
+    (a, p), (b, q) = ((f(0), f(1) - f(0)) for f in map(_at_whole, sides))
+    if any(
+        abs(f(5) - start - 5 * step) > 2.0**-values.GUARD for f, start, step in zip(map(_at_whole, sides), (a, b), (p, q))
+    ):
+        return False
+    shift = (a - b) / p if p else 0.5
+    return abs(abs(p) - abs(q)) < 2.0**-values.GUARD and abs(shift - round(shift.real)) < 2.0**-values.GUARD
+
+
+def _at_whole(node: Node):
+    return lambda k: values.evaluate(node, {PARAMETER: Fraction(k)})
 
 
 def _same_quantity(left: Node, right: Node) -> bool:

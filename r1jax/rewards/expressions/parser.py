@@ -171,9 +171,9 @@ class _Parser:
             elif self.at("/") and self.following.kind != "word":
                 self.advance()
                 factors.append(Node("pow", (self.unary(), MINUS_ONE)))
-            elif self.token.kind == "number":
+            elif self.token.kind == "number" and factors[-1].kind != "function":
                 raise Unreadable("two numbers side by side")
-            elif self.starts_factor():
+            elif self.starts_factor() or self.token.kind == "number":
                 factors.append(self.mixed_number())
             else:
                 node = factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
@@ -293,7 +293,7 @@ class _Parser:
             elif self.at("{") and self.following.value in ("th", "st", "nd", "rd"):  # 21^{st}
                 self.advance(), self.advance(), self.expect("}")
             else:
-                node = Node("pow", (node, self.unary()))
+                node = _raised(node, self.unary())
         self.depth -= 1
         return node
 
@@ -581,6 +581,12 @@ class _Parser:
 
 def _is_whole(node: Node) -> bool:
     return node.kind == "number" and node.value.denominator == 1 and node.value >= 0
+
+
+def _raised(node: Node, exponent: Node) -> Node:
+    if node.kind == "matrix" and exponent == Node("symbol", value="T"):
+        return Node("matrix", tuple(Node("row", column) for column in zip(*(row.args for row in node.args))))
+    return Node("pow", (node, exponent))
 
 
 def _determinant(rows: list[tuple[Node, ...]]) -> Node:

@@ -23,7 +23,7 @@ CONTAINERS = (
     "limit",
     "integral",
 )
-_PARAMETER = "integer parameter"
+PARAMETER = "integer parameter"
 
 
 def _holds(left: Node, right: Node) -> bool:
@@ -137,7 +137,7 @@ def integer_family(node: Node) -> Node:
     if not names:
         names = sorted(symbols(node) & set("knm"))
     if len(names) == 1:
-        rest = tuple(substitute(item, {names[0]: Node("symbol", value=_PARAMETER)}) for item in rest)
+        rest = tuple(substitute(item, {names[0]: Node("symbol", value=PARAMETER)}) for item in rest)
     return rest[0] if len(rest) == 1 else Node("list", rest, node.value)
 
 

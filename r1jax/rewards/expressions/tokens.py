@@ -47,13 +47,14 @@ GREEK = frozenset(
 _SHORT_WORDS = frozenset("per deg rad pm am PM AM th st nd rd sq cu".split())
 _SPACES = frozenset(
     ", ; : ! > quad qquad left right middle displaystyle textstyle limits nolimits rm bf it hfill newline noindent "
+    "tiny small normalsize large Large LARGE huge Huge bfseries itshape boldmath "
     "big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm Bigm".split()
     + [" ", "\n", "\t"]
 )
 _TEXT = frozenset("text mbox textnormal textbf textit textrm texttt textsf textup mathrm hbox operatorname".split())
 _TRANSPARENT = frozenset(
     "mathbf boldsymbol mathit mathcal mathsf mathfrak bm vec hat bar overline underline ensuremath angle measuredangle "
-    "overrightarrow widehat tilde boxed".split()
+    "overrightarrow widehat tilde boxed underline fbox mathop mathord displaylines".split()
 )
 _NUMBER_SETS = frozenset("RNZQC")
 _OPERATORS = {
@@ -160,6 +161,7 @@ _PLAIN_CONTENT = re.compile(r"[\s0-9+\-*/.,=()]*")
 _LETTER_LIST = re.compile(r"\s*[A-Z](?:\s*(?:,|;|and|&)\s*[A-Z])*\s*")
 _CONNECTIVE = re.compile(r"[\s,;]*\b(and|or)\b[\s,;]*|[\s,;]+|、")
 _BRACKETED = re.compile(r"([\[\]])([^\[\]()]{1,200}[,;][^\[\]()]{1,200})([\[\]])")
+_DECLARED = re.compile(r"\(\s*([a-z]\s*\\in\s*\\mathbb\s*\{?Z\}?)\s*\)\s*\Z")
 _OPENING, _CLOSING = frozenset(["(", "[", "\\{"]), frozenset([")", "]", "\\}"])
 CURRENCIES = "$€£¥"
 
@@ -330,6 +332,8 @@ class _Reader:
             self.connective(operator) if operator in ("and", "or") else self.operator(operator)
         elif _ALIASES.get(name, name) in FUNCTIONS and name != "sqrt":
             self.add("function", _ALIASES.get(name, name))
+        elif name == "Omega" and self.after_number:
+            self.add("word", "ohm")
         elif name == "pi" or name in GREEK:
             self.add("symbol", name)
         elif name == "emptyset" or name == "varnothing":
@@ -357,9 +361,11 @@ class _Reader:
                 self.group()
             else:
                 self.letter()
-        elif name in ("hspace", "vspace"):
+        elif name in ("hspace", "vspace", "color", "textcolor", "colorbox"):  # of which the first group is no part
             self.group()
             self.spaced = True
+        elif name == "top":
+            self.add("symbol", "T")
         elif name not in _TRANSPARENT:
             raise Unreadable(f"unknown command {command}")
 
@@ -430,7 +436,7 @@ def tokenize(text: str, commas_group: bool = True) -> list[Token]:
         if bare.count("$") % 2:  # no pair of delimiters
             text = re.sub(r"(?<!\\)\$(?=\s?[0-9.])", r"\\$", text)
         text = re.sub(r"(?<!\\)\$", " ", text)
-    text = _standard_intervals(text.strip())
+    text = _DECLARED.sub(r", \1", _standard_intervals(text.strip()))
     while text.endswith((".", ",", ";", ":")) and not text.endswith(("\\,", "...", "\\;", "\\:")):
         text = text[:-1].rstrip()
     return _Reader(text, commas_group).read()

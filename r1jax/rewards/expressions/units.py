@@ -69,6 +69,8 @@ def _table() -> dict[str, tuple[str, Fraction, int]]:
     volt 1: V volt volts
     ampere 1: ampere amperes amp amps
     frequency 1: Hz hertz
+    resistance 1: ohm ohms
+    resistance 1000: kiloohm kiloohms
     """
     table = {}
     for line in rows.strip().splitlines():

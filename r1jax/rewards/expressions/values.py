@@ -14,10 +14,11 @@ import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from r1jax.rewards.expressions.nodes import CONSTANTS, SETS, Node, number, substitute, symbols, uses
+from r1jax.rewards.expressions.nodes import SETS, Node, number, substitute, symbols, uses
 
 MAX_BITS = 10_000  # of an exact numerator or denominator
 MAX_MAGNITUDE = 3_000  # |log2| of a sampled intermediate value
+MAX_TURN = 1e9  # radians of a complex power: they cost as many bits as they have
 MAX_FACTORIAL = 1_000
 PRECISIONS = (240, 4_000)  # bits: the usual one, and one that outlasts any cancellation within MAX_MAGNITUDE
 GUARD = 100  # bits that must agree
@@ -246,11 +247,11 @@ class _Evaluation:
         return self.rational(node.value)
 
     def eval_symbol(self, node: Node):
+        if node.value in self.values:  # before the constants: a sum may run over i
+            return self.rational(self.values[node.value])
         if node.value in SETS:
             raise Undefined("a set is no number")
-        if node.value in CONSTANTS:
-            return {"pi": self.context.pi * 1, "e": self.context.e * 1, "i": self.context.j}[node.value]
-        return self.rational(self.values[node.value])
+        return {"pi": self.context.pi * 1, "e": self.context.e * 1, "i": self.context.j}[node.value]
 
     def eval_add(self, node: Node):
         total = self.context.mpf(0)
@@ -303,8 +304,8 @@ class _Evaluation:
             if exponent:
                 raise Undefined("division by zero")
             return context.mpf(1)
-        size = abs(context.log(base)) * abs(exponent)  # the logarithm of the result, turns included
-        if size > MAX_MAGNITUDE:
+        size = context.log(base) * exponent  # the logarithm of the result; its imaginary part turns
+        if abs(context.re(size)) > MAX_MAGNITUDE or abs(context.im(size)) > MAX_TURN:
             raise TooLarge("a power beyond the bounds")
         return context.power(base, exponent)
 
