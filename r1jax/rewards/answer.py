@@ -160,7 +160,7 @@ def extract_answer(completion: str) -> str | None:
     tail = text.strip()[-TAIL:]
     phrase = _last(_PHRASE, tail)
     if phrase is not None:
-        rest = tail[phrase.end() :].strip("*\n ").partition("\n")[0].strip().strip("*").strip()
+        rest = tail[phrase.end() :].strip("*\n ").lstrip("} ").partition("\n")[0].strip().strip("*").strip()
         if rest:
             formula = _INLINE.match(rest)
             if formula:

@@ -31,14 +31,18 @@ _BLANK = re.compile(r"(?<!\w) | (?!\w)")  # "7 2" is not 72
 _CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|([A-Z])")
 _LEADING_CHOICE = re.compile(
     r"(?:(?:the )?(?:correct )?(?:answer|option|choice) (?:is )?|option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))"
+    r"|故?选\s?:?\s?([a-z])\Z"
 )
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:(?:\s*(?:,|;|and|&|、)\s*|\s*)\(?[A-H]\)?)+")
 _OPTION = re.compile(r"\(([A-Z])\)\s|([A-Z])[).:]\s")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
-_DECIMAL_COMMA = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})")
+_DECIMAL_COMMA = re.compile(r"-?(?:[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)")
+_QUALIFIER = re.compile(r"(?i)(?:about|approximately|approx\.?|exactly|around|roughly|only|Rs\.?|INR|USD)\s+(?=[-0-9$\\.])")
+_TWICE = re.compile(r"([^()]{1,60}?)\s*\(([^()]{1,60})\)")
 _LETTER_UNIT = re.compile(
     r"(?<=[0-9})\s])\s*([mgshLNJWVK])((?:\^\{?[23]\}?)?)\s*(?:/\s*([a-zA-Z]{1,2})((?:\^\{?[23]\}?)?))?\s*\Z"
 )
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[\u3040-\u9fff\uac00-\ud7af]{2,}|[\u0400-\u04ff]{2,}")
 _OUTER = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
 
 
@@ -81,7 +85,7 @@ def _unwrapped(text: str) -> str:
             inner = text[len(start) : -len(end)]
             if start not in inner and end not in inner:
                 text = inner.strip()
-    return text
+    return text[match.end() :] if (match := _QUALIFIER.match(text)) else text
 
 
 @functools.lru_cache(4_096)
@@ -93,6 +97,10 @@ def _read(text: str, commas_group: bool = True) -> _Reading:
         return _Reading(Node("choice", value=(choice[1] or choice[2]).upper()), plain, text)
     if named := words.as_set(plain):
         return _Reading(parse(named), plain, text)
+    if (twice := _TWICE.fullmatch(plain)) and (once := words.numbers_in_digits(twice[1])) == words.numbers_in_digits(
+        twice[2]
+    ):
+        return _read(once)  # "seven (7)"
     digits = words.numbers_in_digits(plain)
     for form in (digits, text) if digits != plain else (text,):
         try:
@@ -116,7 +124,7 @@ def _same(gold: _Reading, answer: _Reading) -> bool:
         if answer.node is not None and answer.node.kind == "choice":
             return gold.node == answer.node
         leading = _LEADING_CHOICE.match(_TEXT_COMMAND.sub(r"\1", answer.text).casefold())
-        return leading is not None and (leading[1] or leading[2]).upper() == gold.node.value
+        return leading is not None and (leading[1] or leading[2] or leading[3]).upper() == gold.node.value
     if (time := words.clock(gold.plain)) and (other := words.clock(answer.plain)):
         if words.same_time(time, other):
             return True
@@ -157,7 +165,7 @@ def _readings(text: str) -> list[_Reading]:
     if _GROUPED.search(text):
         readings.append(_read(text, False))
     if _DECIMAL_COMMA.fullmatch(readings[0].text):
-        readings.append(_read(readings[0].text.replace(",", ".")))
+        readings.append(_read(readings[0].text.replace(".", "").replace(",", ".")))
     return readings
 
 
@@ -170,7 +178,7 @@ def _matches(gold: list[_Reading], answer: str, marked: bool) -> bool:
         return _same(gold[0], letters)
     if _has_unit(readings[0].node) and (letters := _unit_letters(gold[0].text)):
         return _same(letters, readings[0])
-    if readings[0].node is None and not any(g.is_words for g in gold):
+    if readings[0].node is None and _PROSE.search(answer) and not any(g.is_words for g in gold):
         likeliest = guess(answer, sure=marked)
         if likeliest and likeliest != answer:
             return any(_same(g, a) for g in gold for a in _readings(likeliest))

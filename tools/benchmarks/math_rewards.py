@@ -6,6 +6,7 @@ Prints one table. Rates are of verdicts that are not what they should be:
 
 - labelled pairs: ``tests/data/mathematics/*.txt``, written for r1jax; balanced accuracy over right and wrong ones.
 - gold against itself: each answer of a data set, boxed, must be right.
+- rewritten: an answer in another spelling (``a/b``, ``\\dfrac``, blanks, Unicode, a name before it) must be right.
 - perturbed: an answer with a digit, a sign, a bracket, an element, a unit or a power of ten changed must not be right. The
   changes are drawn with a fixed seed; ``--show`` prints those that were called right.
 
@@ -152,6 +153,31 @@ def perturbed(golds: Sequence[str], count: int, seed: int = 0) -> Iterator[tuple
             yield gold, wrong, name
 
 
+def rewritten(answer: str) -> list[str]:
+    """Other ways to write the same answer."""
+    forms = [
+        answer.replace("\\frac", "\\dfrac"),
+        answer.replace("\\left", "").replace("\\right", ""),
+        re.sub(r"(?<![a-zA-Z]) | (?![a-zA-Z])", "", answer),
+        re.sub(r"\\\\d?frac\{([^{}]+)\}\{([^{}]+)\}", r"((\1)/(\2))", answer)
+        if not re.search(r"[0-9]\\d?frac", answer)
+        else "",
+        re.sub(r"\^([0-9a-z])", r"^{\1}", answer),
+        re.sub(r"\\sqrt\{([0-9]+)\}", r"√\1", answer),
+        re.sub(r"\\(?:text|mbox)\{([^{}]*)\}", r"\\mathrm{\1}", answer) if " and " not in answer else "",
+        answer.replace("pmatrix", "bmatrix"),
+        answer.replace("\\pi", "π").replace("\\infty", "∞").replace("\\cup", "∪"),
+        answer.replace("^\\circ", "°").replace("\\cdot", "·").replace("\\leq", "≤"),
+    ]
+    if match := re.fullmatch(r"\\d?frac\{([0-9]+)\}\{([0-9]+)\}", answer):
+        forms += [f"{match[1]}/{match[2]}", f"\\frac{{{3 * int(match[1])}}}{{{3 * int(match[2])}}}"]
+    if re.fullmatch(r"-?[0-9]+", answer):
+        forms += [f"{answer}.0", f"x = {answer}", f"{answer} \\text{{ apples}}", f"{int(answer):,}", f"\\text{{{answer}}}"]
+    if re.fullmatch(r"[-+0-9a-z^{}() ]*[a-z][-+0-9a-z^{}() ]*", answer) and "+" in answer and not re.search("[()]", answer):
+        forms.append(" + ".join(reversed(answer.replace("-", "+-").split("+"))).replace("+  +", "+").strip("+ "))
+    return [form for form in dict.fromkeys(forms) if form and form != answer]
+
+
 # ---------------------------------------------------------------------------------------------- graders
 def grade_ours(pairs: Sequence[Pair]) -> tuple[list[str], float]:
     from r1jax.rewards.mathematics import verify_math
@@ -260,6 +286,17 @@ def main() -> None:
             return f"{sum(v != 'right' for v in verdicts)} of {len(verdicts)}"
 
         row(f"{name}: gold not right", missed, [(gold, f"So it is \\boxed{{{gold}}}.") for gold in golds])
+        again = [(gold, f"So it is \\boxed{{{form}}}.") for gold in golds for form in rewritten(gold)]
+        again = random.Random(0).sample(again, min(len(again), options.wrong))
+
+        def unseen(grader: str, verdicts: list[str], _: float, again=again) -> str:
+            if options.show and grader == "r1jax":
+                for case, verdict in zip(again, verdicts):
+                    if verdict != "right":
+                        print(f"  {verdict}, should be right: {case}")
+            return f"{sum(v != 'right' for v in verdicts)} of {len(verdicts)}"
+
+        row(f"{name}: rewritten not right", unseen, again)
         wrong = list(perturbed(golds, options.wrong))
 
         def believed(grader: str, verdicts: list[str], _: float, wrong=wrong) -> str:

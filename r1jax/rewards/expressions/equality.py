@@ -162,6 +162,15 @@ def _same_relation(left: Node, right: Node) -> bool:
             return equal(unnamed(left), unnamed(right))
         if not (symbols(unnamed(left)) or symbols(unnamed(right))):  # x = 5 is not y = 5
             return False
+        if _is_graph(left, right) or _is_graph(right, left):
+            return equal(unnamed(left), unnamed(right))
+    if (
+        left.value == right.value == ("in",)
+        and is_name(left.args[0])
+        and is_name(right.args[0])
+        and left.args[0] != right.args[0]
+    ):
+        return False
     if "in" in left.value + right.value:
         return equal(plain(left), plain(right))
     if symbols(left) == symbols(right) or not (
@@ -172,6 +181,12 @@ def _same_relation(left: Node, right: Node) -> bool:
             same = regions.same_region(left, right)
         return _same_equation(left, right) if same is None else same
     return False
+
+
+def _is_graph(left: Node, right: Node) -> bool:
+    """Whether they are ``y = ...`` and ``f(x) = ...``."""
+    name = right.args[0]
+    return left.args[0] == Node("symbol", value="y") and name.kind == "mul" and name.args[0].value in tuple("fghFG")
 
 
 def _same_assignments(left: Node, right: Node) -> bool | None:

@@ -86,6 +86,8 @@ def is_name(node: Node) -> bool:
     """Whether ``node`` only names something: ``x``, ``f(x)``, ``AB``, ``(x, y)``, ``f^{-1}(x)``, ``dy/dx``; no number in it."""
     if node.kind == "symbol":
         return (node.value not in CONSTANTS or node.value == "e") and node.value not in SETS
+    if node.kind == "pow":  # the inverse of a matrix
+        return node.args[1] == MINUS_ONE and node.args[0].kind == "symbol" and str(node.args[0].value).isupper()
     if node.kind == "mul" and node.args[0].kind == "pow" and node.args[0].args[1] == MINUS_ONE:
         return is_name(node.args[0].args[0]) and all(map(is_name, node.args[1:]))
     if node.kind == "div":

@@ -463,7 +463,7 @@ class _Parser:
             if self.accept("row"):
                 rows.append(tuple(cells))
                 cells = []
-            elif not self.accept("&", *((",", ";") if token.raw in (*_SYSTEMS, "array") else ())):
+            elif not self.accept("&", ",", ";"):
                 cells.append(self.relation())
         if self.advance().raw != token.raw:
             raise Unreadable("environments that overlap")
@@ -564,8 +564,7 @@ class _Parser:
     def function_arguments(self, name: str) -> tuple[Node, ...]:
         self.deepen()
         if name in _MANY_ARGUMENTS:
-            self.expect("(")
-            arguments = tuple(self.inside((")",))[0])
+            arguments = tuple(self.inside((")",) if self.expect("(", "\\{") == "(" else ("\\}",))[0])
             if not arguments:
                 raise Unreadable(f"{name} of nothing")
         elif self.at("(", "{", "|", "["):

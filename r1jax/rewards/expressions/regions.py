@@ -103,9 +103,7 @@ def _shape(node: Node, depth: int = 0) -> tuple:
         if low >= high and not (low == high and node.value == "[]"):
             raise NoRegion("an interval that ends before it begins")
         return ("interval", low, high, node.value[0] == "(", node.value[1] == ")")
-    if node.kind in _NAMED or (
-        node.kind == "list" and all(item.kind in ("relation", *_NAMED, "bracket") for item in node.args)
-    ):
+    if node.kind in _NAMED or (node.kind == "list" and all(item.kind in ("relation", *_NAMED) for item in node.args)):
         if len(node.args) > MAX_PARTS:
             raise TooLarge(f"a set of over {MAX_PARTS} parts")
         kind = node.kind if node.kind in _NAMED else {"or": "union", "and": "both"}.get(node.value, "both")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from r1jax.rewards.expressions import symbolic
 from r1jax.rewards.expressions.nodes import Node, is_name, substitute, symbols, uses
-from r1jax.rewards.expressions.regions import as_interval
+from r1jax.rewards.expressions.regions import FLIPPED, as_interval
 from r1jax.rewards.expressions.values import TooLarge, Undefined, exact, sampled_equal
 
 CONTAINERS = (
@@ -75,10 +75,7 @@ def plain(node: Node) -> Node:
     """``node`` without names, inequalities as intervals, alternatives of intervals as their union, integrals as values."""
     node = as_interval(unnamed(node))
     if node.kind == "list":
-        items = tuple(map(plain, node.args))
-        if all(item.kind == "relation" and set(item.value) & set("<><=>=!=") - {"="} for item in node.args):
-            return node  # conditions on one number
-        return Node("list", items, node.value)
+        return _plain_list(node)
     if node.kind == "set" and len(node.args) == 1:
         return plain(node.args[0])
     if node.kind == "mul":
@@ -90,6 +87,18 @@ def plain(node: Node) -> Node:
     if uses(node, lambda n: n.kind == "integral"):
         return _integrated(node)
     return node
+
+
+def _plain_list(node: Node) -> Node:
+    relations = [item for item in node.args if item.kind == "relation"]
+    if len(relations) == len(node.args) and all(set(item.value) & {*FLIPPED, "!="} for item in relations):
+        return node  # conditions on one number
+    if any(set(item.value) == {"="} and symbols(item) and unnamed(item) is item for item in relations):
+        return node  # a system of equations
+    items = tuple(map(plain, node.args))
+    if node.value == "or" and all(_holds(items[0], item) for item in items[1:]):  # 7/2 or 3.5
+        return items[0]
+    return Node("list", items, node.value)
 
 
 def _is_table(node: Node) -> bool:

@@ -53,7 +53,7 @@ _SPACES = frozenset(
 )
 _TEXT = frozenset("text mbox textnormal textbf textit textrm texttt textsf textup mathrm hbox operatorname".split())
 _TRANSPARENT = frozenset(
-    "mathbf boldsymbol mathit mathcal mathsf mathfrak bm vec hat bar overline underline ensuremath angle measuredangle "
+    "mathbf boldsymbol mathit mathcal mathsf mathfrak bm vec hat bar overline underline ensuremath angle measuredangle triangle "
     "overrightarrow widehat tilde boxed underline fbox mathop mathord displaylines".split()
 )
 _NUMBER_SETS = frozenset("RNZQC")
@@ -162,6 +162,7 @@ _LETTER_LIST = re.compile(r"\s*[A-Z](?:\s*(?:,|;|and|&)\s*[A-Z])*\s*")
 _CONNECTIVE = re.compile(r"[\s,;]*\b(and|or)\b[\s,;]*|[\s,;]+|、")
 _BRACKETED = re.compile(r"([\[\]])([^\[\]()]{1,200}[,;][^\[\]()]{1,200})([\[\]])")
 _DECLARED = re.compile(r"\(\s*([a-z]\s*\\in\s*\\mathbb\s*\{?Z\}?)\s*\)\s*\Z")
+_TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?(?:\^|\*\*))")
 _OPENING, _CLOSING = frozenset(["(", "[", "\\{"]), frozenset([")", "]", "\\}"])
 CURRENCIES = "$€£¥"
 
@@ -325,7 +326,7 @@ class _Reader:
             self.place += 1
         elif name in _SPACES:
             self.spaced = True
-        elif name == "$":
+        elif name in ("$", "textdollar"):
             self.add("currency", "$")
         elif name in _OPERATORS:
             operator = _OPERATORS[name]
@@ -437,6 +438,8 @@ def tokenize(text: str, commas_group: bool = True) -> list[Token]:
             text = re.sub(r"(?<!\\)\$(?=\s?[0-9.])", r"\\$", text)
         text = re.sub(r"(?<!\\)\$", " ", text)
     text = _DECLARED.sub(r", \1", _standard_intervals(text.strip()))
+    text = _TIMES.sub(r"\\cdot ", text)
+    text = text[:-2].rstrip() if text.endswith("\\\\") else text
     while text.endswith((".", ",", ";", ":")) and not text.endswith(("\\,", "...", "\\;", "\\:")):
         text = text[:-1].rstrip()
     return _Reader(text, commas_group).read()

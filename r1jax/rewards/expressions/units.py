@@ -127,7 +127,7 @@ def unit(words: Iterable[str]) -> Unit | None:
         if after_caret and word == "-":
             minus = True
         elif after_caret:
-            if not factors or not word.isdigit() or not 1 <= int(word) <= 4:
+            if not factors or not word.isdigit() or not 1 <= int(word) <= 9:
                 return None
             *entry, exponent = factors.pop()
             factors.append((*entry, exponent * (-int(word) if minus else int(word))))

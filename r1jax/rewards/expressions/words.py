@@ -47,7 +47,8 @@ _SAME = {
 _LEADING_ANSWER = re.compile(r"(yes|no|true|false)\s*[,.;:!]")
 _ARTICLE = re.compile(r"(?:a|an|the) ")
 _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b")
-_CLOCK = re.compile(r"(?:at )?([0-9]{1,2}):([0-5][0-9])\s*(?:([ap])\.?\s?m\.?)?(?: o'clock)?")
+_CLOCK = re.compile(r"(?:at )?([0-9]{1,2}):([0-5][0-9])\s*(?:([ap])\.?\s?m\.?)?")
+_O_CLOCK = re.compile(r"\s?o'clock\s?")
 
 
 # ---------------------------------------------------------------------------------------------- numbers
@@ -130,7 +131,10 @@ class Clock(NamedTuple):
 
 def clock(text: str) -> Clock | None:
     """The time of day that ``3:45 PM`` names; None for anything else."""
-    match = _CLOCK.fullmatch(text.strip().lower())
+    text = text.strip().lower()
+    if "o'clock" in text:
+        text = _O_CLOCK.sub("" if ":" in text else ":00 ", text).strip()
+    match = _CLOCK.fullmatch(text)
     if match is None or int(match[1]) > 24:
         return None
     hour, minute, half = int(match[1]), int(match[2]), match[3]
