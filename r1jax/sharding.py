@@ -31,6 +31,9 @@ TRAIN_RULES: Rules = {
     "kv_heads": "tensor",
     "head_dim": None,
     "ffw": "tensor",
+    "latent": "fsdp",
+    "expert": "tensor",
+    "expert_embed": "fsdp",
     "activation_embed": None,
     "activation_heads": "tensor",
     "activation_ffw": "tensor",
@@ -38,7 +41,7 @@ TRAIN_RULES: Rules = {
 }
 
 # Rollout: no fsdp, which would gather every weight again for each token; prompts' rows are spread over data and fsdp.
-ROLLOUT_RULES: Rules = {**TRAIN_RULES, "embed": None}
+ROLLOUT_RULES: Rules = {**TRAIN_RULES, "embed": None, "latent": None, "expert_embed": None}
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,12 @@ class Layout:
     @property
     def batch_shards(self) -> int:
         """Into how many shards rows of a batch are divided."""
-        mapped = dict(self.rules)["batch"]
-        names = (mapped,) if isinstance(mapped, str) else mapped or ()
-        return int(np.prod([self.mesh.shape[name] for name in names], dtype=int))
+        return int(np.prod([self.mesh.shape[name] for name in self.axes_of("batch")], dtype=int))
+
+    def axes_of(self, name: str) -> tuple[str, ...]:
+        """The mesh axes that a logical axis is spread over."""
+        mapped = dict(self.rules)[name]
+        return (mapped,) if isinstance(mapped, str) else tuple(mapped or ())
 
     def put(self, tree: Any, axes: Sequence[str | None] | None = None) -> Any:
         """Host arrays onto the mesh: replicated, or each with the same logical axes for its leading dimensions."""

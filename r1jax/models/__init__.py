@@ -11,17 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.models import dense
-from r1jax.models.config import ModelConfig, RopeScaling
+from r1jax.models import deepseek, dense
+from r1jax.models.config import DEEPSEEK, DENSE, Experts, LatentAttention, ModelConfig, RopeScaling, YarnScaling
 from r1jax.models.interface import Cache, Model
 from r1jax.sharding import Layout
 
 __all__ = [
     "REMAT_POLICIES",
     "Cache",
+    "Experts",
+    "LatentAttention",
     "Model",
     "ModelConfig",
     "RopeScaling",
+    "YarnScaling",
     "abstract_params",
     "block_axes",
     "count_params",
@@ -33,7 +36,7 @@ __all__ = [
     "param_shardings",
 ]
 
-_FAMILIES = {"qwen2": dense, "llama": dense}
+_FAMILIES = dict.fromkeys(DENSE, dense) | dict.fromkeys(DEEPSEEK, deepseek)
 
 # What a layer keeps for the backward pass: everything, nothing but its input, or the results of matrix products.
 REMAT_POLICIES = {

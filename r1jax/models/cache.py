@@ -1,8 +1,9 @@
 """Blocks of the decoding cache, the same for every family: in stacks, or layer by layer.
 
-In stacks, a block is a tree of leaves ``[L, rows, ..., length, width]``, for layers that are scanned. Layer by layer it is a
-list of L trees of leaves ``[rows, ..., length, width]``, for a plain loop over a few layers: where the compiler can't read
-a slice in place (CPU), a scan copies every layer's slice of the cache for every token.
+In stacks, a block is a tree of leaves ``[L, rows, ..., length, width]``, for layers that are scanned; a tuple of such trees
+where a model has several stacks. Layer by layer it is a list of L trees of leaves ``[rows, ..., length, width]``, for a plain
+loop over a few layers: where the compiler can't read a slice in place (CPU), a scan copies every layer's slice of the cache
+for every token.
 """
 
 from __future__ import annotations
@@ -29,9 +30,24 @@ def is_by_layer(block: Any) -> bool:
 
 
 def by_layer(stacks: Any) -> list[Any]:
-    """A tree of stacks ``[L, ...]`` as one tree for each layer."""
+    """A tree of stacks ``[L, ...]``, or a tuple of such trees, as one tree for each layer."""
+    if isinstance(stacks, tuple):
+        return [layer for stack in stacks for layer in by_layer(stack)]
     layers = len(jax.tree.leaves(stacks)[0])
     return [jax.tree.map(lambda x, i=i: x[i], stacks) for i in range(layers)]
+
+
+def is_axes(x: Any) -> bool:
+    """Whether x is the logical axes of one array, and no tuple of trees of them."""
+    return isinstance(x, tuple) and all(axis is None or isinstance(axis, str) for axis in x)
+
+
+def axes_by_layer(axes: Any, stacks: Any) -> list[Any]:
+    """The logical axes of ``by_layer(stacks)``, from those of ``stacks``."""
+    if isinstance(stacks, tuple):
+        return [layer for some, stack in zip(axes, stacks) for layer in axes_by_layer(some, stack)]
+    layers = len(jax.tree.leaves(stacks)[0])
+    return [jax.tree.map(lambda a: a[1:], axes, is_leaf=is_axes)] * layers
 
 
 def write_prompts(block: Any, entries: Any) -> Any:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ARCHITECTURES = ("qwen2", "llama")
+DENSE = ("qwen2", "llama")
+# One implementation; the names are those of Hugging Face's model types.
+DEEPSEEK = ("deepseek_v2", "deepseek_v3", "kimi_k2")
+ARCHITECTURES = (*DENSE, *DEEPSEEK)
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,90 @@ class RopeScaling:
 
 
 @dataclass(frozen=True)
+class YarnScaling:
+    """YaRN (arXiv 2309.00071): slow rotary frequencies are divided by ``factor``, fast ones kept, those between interpolated.
+
+    ``mscale``, ``mscale_all_dim``: cosines and sines are multiplied by ``m(mscale) / m(mscale_all_dim)``, attention scores by
+    ``m(mscale_all_dim) ** 2``, with ``m(a) = 0.1 a ln(factor) + 1``. An ``mscale_all_dim`` of 0 leaves scores alone; with either
+    at 0, cosines and sines are multiplied by ``m(1)``.
+    """
+
+    factor: float
+    original_max_position_embeddings: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 1.0
+    mscale_all_dim: float = 0.0
+
+
+@dataclass(frozen=True)
+class LatentAttention:
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434 section 2.1). ``q_lora_rank`` None: queries come straight from
+    the hidden state."""
+
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    qk_rope_head_dim: int
+    v_head_dim: int
+    q_lora_rank: int | None = None
+
+    def __post_init__(self):
+        if self.qk_rope_head_dim % 2:
+            raise ValueError(f"qk_rope_head_dim {self.qk_rope_head_dim} must be even: rotary embedding pairs its entries")
+
+
+@dataclass(frozen=True)
+class Experts:
+    """DeepSeekMoE (arXiv 2401.06066; 2412.19437 section 2.1.2).
+
+    Attributes:
+      first_k_dense_replace: so many leading layers are dense.
+      scoring_func: ``sigmoid`` (V3) or ``softmax`` (V2).
+      n_group, topk_group: experts are chosen from the best ``topk_group`` of ``n_group`` groups; 1 and 1: from all.
+      group_score: of a group: the sum of its best two experts (``top2``, V3) or its best (``max``, V2).
+      selection_bias: a bias on the scores for the choice alone (V3's balancing without an auxiliary loss).
+      norm_topk_prob: the chosen scores are divided by their sum.
+      routed_scaling_factor: and multiplied by this.
+    """
+
+    n_routed_experts: int
+    num_experts_per_tok: int
+    moe_intermediate_size: int
+    n_shared_experts: int = 1
+    first_k_dense_replace: int = 0
+    scoring_func: str = "sigmoid"
+    n_group: int = 1
+    topk_group: int = 1
+    group_score: str = "top2"
+    selection_bias: bool = True
+    norm_topk_prob: bool = True
+    routed_scaling_factor: float = 1.0
+
+    def __post_init__(self):
+        for name, known in (("scoring_func", ("sigmoid", "softmax")), ("group_score", ("top2", "max"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not implemented; known: {', '.join(known)}")
+        if self.n_routed_experts % self.n_group:
+            raise ValueError(f"n_routed_experts {self.n_routed_experts} do not divide into n_group {self.n_group}")
+        if not 1 <= self.topk_group <= self.n_group:
+            raise ValueError(f"topk_group {self.topk_group} must lie between 1 and n_group {self.n_group}")
+        eligible = self.topk_group * (self.n_routed_experts // self.n_group)
+        if not 1 <= self.num_experts_per_tok <= eligible:
+            raise ValueError(
+                f"num_experts_per_tok {self.num_experts_per_tok} must lie between 1 and {eligible}, the experts in reach"
+            )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """A dense decoder of the Qwen2 or Llama family. Hashable: a static argument of jitted functions.
+    """A decoder of the Qwen2, Llama or DeepSeek family. Hashable: a static argument of jitted functions.
 
     Attributes:
       qkv_bias, o_bias, mlp_bias: biases of q/k/v, of the output projection, of the feed-forward.
-      rope_scaling: None, or Llama 3's.
+      head_dim: of queries and keys; with ``latent`` the sum of its two parts.
+      rope_scaling: None, Llama 3's or YaRN.
+      latent, experts: DeepSeek's attention and feed-forward; None in dense models.
+      num_nextn_predict_layers: modules of multi-token prediction that the model has.
       eos_token_ids: every id that ends a sequence (configuration and generation configuration together).
       dtype: the checkpoint's own dtype; what ``export`` writes unless told otherwise.
     """
@@ -38,13 +119,16 @@ class ModelConfig:
     head_dim: int
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: RopeScaling | YarnScaling | None = None
     tie_word_embeddings: bool = False
     qkv_bias: bool = False
     o_bias: bool = False
     mlp_bias: bool = False
     max_position_embeddings: int = 32_768
     initializer_range: float = 0.02
+    latent: LatentAttention | None = None
+    experts: Experts | None = None
+    num_nextn_predict_layers: int = 0
     bos_token_id: int | None = None
     pad_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
@@ -59,3 +143,11 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even: rotary embedding pairs its entries")
+        if (self.architecture in DEEPSEEK) != (self.latent is not None):
+            raise ValueError(f"architecture {self.architecture!r} and latent {self.latent} do not go together")
+        if self.experts is not None and self.latent is None:
+            raise ValueError("experts are implemented for the DeepSeek family only")
+        if self.experts is not None and self.experts.first_k_dense_replace > self.num_hidden_layers:
+            raise ValueError(
+                f"first_k_dense_replace {self.experts.first_k_dense_replace} exceeds num_hidden_layers {self.num_hidden_layers}"
+            )

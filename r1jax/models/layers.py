@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from r1jax.models.config import RopeScaling
+from r1jax.models.config import RopeScaling, YarnScaling
 from r1jax.models.parameters import constant, parameter
 from r1jax.sharding import constrain
 
@@ -74,19 +74,57 @@ class MLP(nnx.Module):
         return self.down(constrain(inner, "batch", "sequence", "activation_ffw"))
 
 
-def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> np.ndarray:
-    """Rotary frequencies, float32 ``[head_dim / 2]``; with ``scaling``, Llama 3's rule for longer contexts.
-
-    Wavelengths under ``original / high_freq_factor`` are kept, those over ``original / low_freq_factor`` are divided by
-    ``factor``, and those between are interpolated.
-    """
+def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | YarnScaling | None) -> np.ndarray:
+    """Rotary frequencies, float32 ``[head_dim / 2]``, changed by ``scaling`` for longer contexts."""
     frequencies = 1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
     if scaling is None:
         return frequencies.astype(np.float32)
+    rule = _yarn_frequencies if isinstance(scaling, YarnScaling) else _llama3_frequencies
+    return rule(frequencies, theta, scaling).astype(np.float32)
+
+
+def _llama3_frequencies(frequencies: np.ndarray, theta: float, scaling: RopeScaling) -> np.ndarray:
+    """Wavelengths under ``original / high_freq_factor`` are kept, those over ``original / low_freq_factor`` are divided by
+    ``factor``, and those between are interpolated."""
     turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
     smooth = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     smooth = np.clip(smooth, 0.0, 1.0)
-    return ((1 - smooth) * frequencies / scaling.factor + smooth * frequencies).astype(np.float32)
+    return (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+
+
+def _yarn_frequencies(frequencies: np.ndarray, theta: float, scaling: YarnScaling) -> np.ndarray:
+    """Frequencies that turn more than ``beta_fast`` times in the original context are kept, those that turn less than
+    ``beta_slow`` times are divided by ``factor``, with a ramp over the index between."""
+    size = 2 * len(frequencies)
+
+    def index_of(turns: float) -> float:
+        return size * math.log(scaling.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low = max(math.floor(index_of(scaling.beta_fast)), 0)
+    high = min(math.ceil(index_of(scaling.beta_slow)), size - 1)
+    ramp = np.clip((np.arange(len(frequencies)) - low) / max(high - low, 1e-3), 0, 1)
+    return frequencies / scaling.factor * ramp + frequencies * (1 - ramp)
+
+
+def yarn_magnitude(factor: float, mscale: float) -> float:
+    """``0.1 mscale ln(factor) + 1``; 1 for a factor up to 1."""
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def rotary_magnitude(scaling: RopeScaling | YarnScaling | None) -> float:
+    """What cosines and sines are multiplied by."""
+    if not isinstance(scaling, YarnScaling):
+        return 1.0
+    if scaling.mscale and scaling.mscale_all_dim:
+        return yarn_magnitude(scaling.factor, scaling.mscale) / yarn_magnitude(scaling.factor, scaling.mscale_all_dim)
+    return yarn_magnitude(scaling.factor, 1.0)
+
+
+def score_magnitude(scaling: RopeScaling | YarnScaling | None) -> float:
+    """What attention scores are multiplied by, besides one over the root of the head's size."""
+    if not isinstance(scaling, YarnScaling) or not scaling.mscale_all_dim:
+        return 1.0
+    return yarn_magnitude(scaling.factor, scaling.mscale_all_dim) ** 2
 
 
 def rotary(positions: jax.Array, frequencies: np.ndarray, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
@@ -98,4 +136,12 @@ def rotary(positions: jax.Array, frequencies: np.ndarray, dtype: jnp.dtype) -> t
 def apply_rope(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     """Rotates the two halves of each head of ``x [B, T, N, H]`` (half-split form, as Hugging Face checkpoints expect)."""
     first, second = jnp.split(x.astype(cos.dtype), 2, -1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)
+
+
+def interleaved_rope(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """Rotates adjacent pairs of ``x [B, T, N, H]``, as DeepSeek's checkpoints pair them; they come out as two halves. Queries and
+    keys are treated alike, so their products are those of pairs rotated in place."""
+    wide = x.astype(cos.dtype)
+    first, second = wide[..., 0::2], wide[..., 1::2]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax import models
-from r1jax.models.cache import by_layer
+from r1jax.models.cache import axes_by_layer, by_layer, is_axes
 from r1jax.models.interface import Cache
 from r1jax.ops.head import head_logits
 from r1jax.rollout.sampling import Distribution, sample, sequence_keys, uniforms
@@ -80,12 +80,10 @@ class Programs:
 
     def _state_shardings(self) -> DecodeState:
         put = self.layout.sharding
-        skipped = 1 if self.by_layer else 0  # the axis of layers
-        block = jax.tree.map(
-            lambda axes: put(axes[skipped:]), models.block_axes(self.config), is_leaf=lambda x: isinstance(x, tuple)
-        )
+        axes = models.block_axes(self.config)
         if self.by_layer:
-            block = [block] * self.config.num_hidden_layers
+            axes = axes_by_layer(axes, jax.eval_shape(lambda: models.init_block(self.config, 1, 1, self.dtype)))
+        block = jax.tree.map(put, axes, is_leaf=is_axes)
         row = put(("batch",))
         wide = put(("batch", None))
         return DecodeState(Cache(block, row, block, row), wide, wide, row, wide, row)
