@@ -35,6 +35,7 @@ from r1jax.pipeline.metrics import rollout_metrics
 from r1jax.pipeline.objective import ADVANTAGE_RULES, policy_loss, rollout_advantages
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
+from r1jax.pipeline.views import write_view
 from r1jax.rewards import RewardPool, mix
 from r1jax.rewards.parts import part as reward_part
 from r1jax.rollout import Sampler, SamplingStopped
@@ -192,7 +193,8 @@ class _Run:
         model = checkpoint.load_model(inputs["model"], layout.mesh, np.float32)
         if model.tokenizer is None:
             raise ValueError(f"{inputs['model']} has no tokenizer; a prompt set can't be encoded")
-        self.model_config, tokenizer = model.config, model.tokenizer
+        self.model_config, self.tokenizer = model.config, model.tokenizer
+        tokenizer = model.tokenizer
         self.stop_ids = frozenset(tokenizer.eos_ids | set(model.config.eos_token_ids))
         self.prompts = read_prompts(inputs["data"], tokenizer, settings.max_prompt_tokens, self.console.warn)
         self.longest_prompt = max(len(p.tokens) for p in self.prompts)
@@ -263,6 +265,7 @@ class _Run:
         """One rollout, from its sampling to the checkpoint and the benchmarks that may be due after it."""
         began, unplanned = time.monotonic(), compile_counter().unplanned
         first_step, settings = self.step, self.settings
+        self.console.progress(self.name, self.step, settings.steps)
         self._refresh_reference()
         collected = self._collect(cap)
         seconds = self._learn(collected, cap)
@@ -315,14 +318,15 @@ class _Run:
 
     def _collect(self, cap: int) -> Rollout:
         request, settings = self._request(cap), self.settings
-        sequences = settings.prompts_per_rollout * settings.samples_per_prompt
+        sequences, started = settings.prompts_per_rollout * settings.samples_per_prompt, time.monotonic()
 
         def show(done: int, tokens: int) -> None:
-            sampled = f"{done}/{max(done, sequences)}"
-            self.console.progress(self.name, self.step, settings.steps, {"sampled": sampled, "tokens": tokens})
+            speed = {"tok/s": round(tokens / (time.monotonic() - started))} if tokens else {}
+            self.console.progress(self.name, self.step, settings.steps, speed, f"{done:,}/{max(done, sequences):,}")
 
         try:
-            return self.collector.collect(self.learner.rollout_params(self.state), request, self.next_index, show)
+            with self.console.phase("sampling"):
+                return self.collector.collect(self.learner.rollout_params(self.state), request, self.next_index, show)
         except SamplingStopped:
             self._stop()
 
@@ -339,6 +343,8 @@ class _Run:
         if settings.overlong_filtering:
             included = included & np.array([s.sequence.finish_reason != "length" for s in collected.samples])
         figures["zero_advantage_groups"] = float(np.mean(~advantages.any(1)))
+        shown_of = self.workdir, self.rollout, self.step, collected.groups, self.prompts, settings.rewards
+        write_view(*shown_of, advantages, included.reshape(advantages.shape), self.tokenizer)
         seconds: dict[str, float] = {}
         updates = self.learner.learn(
             self.state,
@@ -351,16 +357,17 @@ class _Run:
             seconds=seconds,
         )
         per_rollout = settings.minibatches * settings.epochs
-        for self.state, metrics in updates:
-            self._watch_sampler(metrics)
-            record_update(self.workdir, {"step": self.step, "rollout": self.rollout, **figures, **metrics})
-            self.step += 1
-            shown = {"reward": figures["reward_mean"], "length": figures["response_length_mean"]}
-            self.console.progress(self.name, self.step, settings.steps, shown)
-            if self.step >= settings.steps:
-                break
-            if self.step % per_rollout and self.context.stop():
-                self._stop_between_updates()
+        with self.console.phase("updating"):
+            for self.state, metrics in updates:
+                self._watch_sampler(metrics)
+                record_update(self.workdir, {"step": self.step, "rollout": self.rollout, **figures, **metrics})
+                self.step += 1
+                shown = {"reward": figures["reward_mean"], "length": figures["response_length_mean"]}
+                self.console.progress(self.name, self.step, settings.steps, shown)
+                if self.step >= settings.steps:
+                    break
+                if self.step % per_rollout and self.context.stop():
+                    self._stop_between_updates()
         return seconds
 
     def _watch_sampler(self, metrics: Mapping[str, float]) -> None:
@@ -383,7 +390,8 @@ class _Run:
 
     def _track(self) -> None:
         try:
-            self.tracker.evaluate(self.learner.rollout_params(self.state), self.step)
+            with self.console.phase("benchmarks"):
+                self.tracker.evaluate(self.learner.rollout_params(self.state), self.step)
         except SamplingStopped:
             raise StopRequested from None
 

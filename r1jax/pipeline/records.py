@@ -5,6 +5,7 @@ What has no record did not happen: a killed process leaves files without a recor
     <workdir>/recipe.yaml                        the resolved recipe
     <workdir>/stages/<stage>/waves/<rollout>-<wave>/      rollouts and verdicts of a finished wave, commit.json last; a rollout's
                                                           waves are numbered as they are sampled, replacements after the rest
+    <workdir>/stages/<stage>/views/<rollout>.json         derived, for the report's rollout viewer
     <workdir>/stages/<stage>/updates/<step>/              metrics of an optimizer update, commit.json last
     <workdir>/stages/<stage>/checkpoints/<step>/          train state (Orbax), commit.json last
     <workdir>/stages/<stage>/evaluations/<name>/          a benchmark's figures, commit.json last

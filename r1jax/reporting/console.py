@@ -1,17 +1,22 @@
 """What people see while a run goes on: phases, a progress line, tables. Quiet where nobody watches.
 
 On a terminal the progress line is drawn by rich and redrawn in place. Elsewhere (a file, a pipe, CI) it is a plain line
-now and then, so that a log stays short. Nothing is drawn and rich is not imported before it is needed.
+when something is done, ever more rarely: about ten lines in the first five minutes, some 300 in five days. Nothing is drawn
+and rich is not imported before it is needed.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TextIO
+
+PACE_OVER = 200  # steps that the time left is reckoned from: several rollouts, whose updates come in bursts
 
 
 def plain(text: Any) -> str:
@@ -63,26 +68,41 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: in
     return [line(columns), "  ".join("─" * size for size in widths), *map(line, cells)]
 
 
+@dataclass
+class _Line:
+    """What the progress line shows."""
+
+    label: str
+    done: int
+    total: int
+    figures: dict[str, Any] = field(default_factory=dict)
+    activity: str = ""
+
+
 class Console:
     """Where progress is drawn. Safe to call from one thread; every method returns at once.
 
     Args:
       stream: standard error by default, so that standard output stays for results.
-      interval: seconds between two plain progress lines where ``stream`` is no terminal.
+      interval: least seconds between two plain progress lines where ``stream`` is no terminal; grows to a fiftieth of the
+        time that has passed.
       clock: seconds that only go up; given by tests.
     """
 
-    def __init__(self, stream: TextIO | None = None, interval: float = 15.0, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, stream: TextIO | None = None, interval: float = 20.0, clock: Callable[[], float] = time.monotonic):
         self.stream = sys.stderr if stream is None else stream
         self.interval = interval
         self.clock = clock
-        self.terminal = bool(getattr(self.stream, "isatty", lambda: False)())
+        self.terminal = bool(getattr(self.stream, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"
         self.seconds: dict[str, float] = {}  # total of each phase
+        self._began = clock()
         self._phases: list[str] = []
         self._live = None  # rich's, while a progress line stands on a terminal
-        self._line: tuple[str, int, int, dict[str, Any]] | None = None
-        self._history: collections.deque[tuple[float, int]] = collections.deque(maxlen=20)
-        self._printed = -float("inf")
+        self._line: _Line | None = None
+        self._history: collections.deque[tuple[float, int]] = collections.deque(maxlen=PACE_OVER)
+        self._printed = 0.0  # when the last plain line was, or its label began
+        self._printed_at = -1  # how much was done then
+        self._drawn = -float("inf")
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -108,19 +128,34 @@ class Console:
             self._phases.pop()
             self._draw()
 
-    def progress(self, label: str, done: int, total: int, figures: Mapping[str, Any] | None = None) -> None:
-        """Draws the progress line: ``label`` is at ``done`` of ``total``; ``figures`` are shown as they are named."""
-        if self._line is None or self._line[0] != label or done < self._line[1]:
+    def progress(
+        self, label: str, done: int, total: int, figures: Mapping[str, Any] | None = None, activity: str = ""
+    ) -> None:
+        """Draws the progress line: ``label`` is at ``done`` of ``total``.
+
+        Args:
+          figures: shown as they are named (``reward 1.4``; ``tok/s`` and the like after their value); one that is not given
+            again stays as it was.
+          activity: how far the phase under way is, such as ``120/256``; on terminals only.
+        """
+        now = self.clock()
+        if self._line is None or self._line.label != label or done < self._line.done:
+            self._line = _Line(label, done, total)
             self._history.clear()
-            self._printed = -float("inf")
+            self._printed, self._printed_at = now, -1
         if not self._history or self._history[-1][1] != done:
-            self._history.append((self.clock(), done))
-        self._line = (label, done, total, dict(figures or {}))
+            self._history.append((now, done))
+            self._drawn = -float("inf")
+        self._line.done, self._line.total, self._line.activity = done, total, activity
+        self._line.figures |= figures or {}
         if self.terminal:
-            self._draw()
-        elif self.clock() - self._printed >= self.interval or done >= total:
-            self._printed = self.clock()
-            self._print(f"{label} {done:,}/{total:,}: {self._details()}")
+            if now - self._drawn >= 0.1:
+                self._draw()
+        elif done != self._printed_at and (
+            now - self._printed >= max(self.interval, (now - self._began) / 50) or done >= total
+        ):
+            self._printed, self._printed_at = now, done
+            self._print(f"{time.strftime('%H:%M:%S')} {label} {done:,}/{total:,}  {self._details()}".rstrip())
 
     def end_progress(self) -> None:
         """Takes the progress line away; a terminal keeps its last state."""
@@ -136,7 +171,10 @@ class Console:
         import shutil
 
         width = shutil.get_terminal_size((125, 20)).columns if self.terminal else None
-        self._print("\n".join(["", plain(title), *table_lines(columns, rows, width)]))
+        lines = ["", plain(title), *table_lines(columns, rows, width)]
+        if self.terminal and "NO_COLOR" not in os.environ:
+            lines[1:4] = [f"\x1b[1m{lines[1]}\x1b[0m", f"\x1b[2m{lines[2]}\x1b[0m", f"\x1b[2m{lines[3]}\x1b[0m"]
+        self._print("\n".join(lines))
 
     def close(self) -> None:
         self.end_progress()
@@ -158,32 +196,38 @@ class Console:
             print(text.encode(self.stream.encoding, "replace").decode(self.stream.encoding), file=self.stream, flush=True)
 
     def _left(self) -> float | None:
-        """Seconds to the end at the recent pace."""
-        _, done, total, _ = self._line
-        if len(self._history) < 2 or done >= total:
+        """Seconds to the end at the recent pace; the first step, which compiles, is no part of it once there are others."""
+        history, line = list(self._history), self._line
+        if len(history) > 3:
+            history = history[1:]
+        if len(history) < 2 or line.done >= line.total:
             return None
-        (first, start), (last, now) = self._history[0], self._history[-1]
-        return (total - done) * (last - first) / (now - start)
+        (first, start), (last, now) = history[0], history[-1]
+        return max(0.0, (line.total - line.done) * (last - first) / (now - start) - (self.clock() - last))
 
     def _details(self) -> str:
-        figures = [f"{name} {number(value)}" for name, value in self._line[3].items()]
         left = self._left()
-        return ", ".join([*figures, *([f"{duration(left)} left"] if left is not None else [])])
+        figures = [
+            f"{number(value)} {name}" if name.endswith("/s") else f"{name} {number(value)}"
+            for name, value in self._line.figures.items()
+        ]
+        return "  ".join([*([f"{duration(left)} left"] if left is not None else []), *figures])
 
     def _render(self) -> Any:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        label, done, total, _ = self._line
-        count = f"{done:,}/{total:,}"
-        narrow = self._live.console.width < 90
-        bar = ProgressBar(total=max(total, 1), completed=done, width=8 if narrow else 24)
+        line = self._line
+        count = f"{line.done:,}/{line.total:,}"
+        narrow = self._live.console.width < 100
+        bar = ProgressBar(total=max(line.total, 1), completed=line.done, width=8 if narrow else 20)
         grid = Table.grid(padding=(0, 1))
-        for width in (len(label), bar.width, len(count), None):  # what has no room is cut from the last column
+        for width in (len(line.label), bar.width, len(count), None):  # what has no room is cut from the last column
             grid.add_column(no_wrap=True, min_width=width, overflow="ellipsis")
-        details = Text.assemble((f"{self._phases[-1]}  " if self._phases else "", "cyan"), self._details())
-        grid.add_row(Text(label, style="bold"), bar, Text(count), details)
+        phase = f"{self._phases[-1]} {line.activity}".rstrip() if self._phases else ""
+        details = Text.assemble(self._details(), ("  " + phase if phase else "", "cyan"))
+        grid.add_row(Text(line.label, style="bold"), bar, Text(count), details)
         return grid
 
     def _draw(self) -> None:
@@ -195,4 +239,5 @@ class Console:
 
             self._live = Live(console=RichConsole(file=self.stream), auto_refresh=False)
             self._live.start()
+        self._drawn = self.clock()
         self._live.update(self._render(), refresh=True)

@@ -26,13 +26,61 @@ def test_plain_progress_is_rare_and_tells_the_time_left():
     clock, stream = Clock(), io.StringIO()
     console = Console(stream, interval=15, clock=clock)
     for done in range(101):
-        console.progress("rl", done, 100, {"reward": 0.5, "tokens": 1234})
+        console.progress("rl", done, 100, {"reward": 0.5, "length": 1234})
         clock.now += 1
-    lines = stream.getvalue().splitlines()
-    assert lines[0] == "rl 0/100: reward 0.5, tokens 1,234"
-    assert lines[1] == "rl 15/100: reward 0.5, tokens 1,234, 1:25 left"
-    assert len(lines) == 8 and lines[-1].startswith("rl 100/100")  # at 0, 15, ..., 90 and the end
+    lines = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]  # without the time of day
+    assert lines[0] == "rl 15/100  1:25 left  reward 0.5  length 1,234"
+    assert len(lines) == 7 and lines[-1].startswith("rl 100/100")  # at 15, 30, ..., 90 and the end
     assert all(line.isprintable() for line in lines)
+
+
+def test_plain_progress_gets_rarer_and_keeps_silent_where_nothing_is_done():
+    clock, stream = Clock(), io.StringIO()
+    console = Console(stream, clock=clock)
+    for second in range(5 * 24 * 3600):  # five days, a step every minute
+        if second % 60 == 0:
+            console.progress("rl", second // 60, 7200)
+        clock.now += 1
+    assert 200 < len(stream.getvalue().splitlines()) < 400
+    stream.truncate(0)
+    for _ in range(1000):
+        console.progress("rl", 7199, 7200, activity="12/256")
+        clock.now += 1000
+    assert len(stream.getvalue().splitlines()) <= 1
+
+
+def test_figures_stay_until_they_change_and_rates_stand_before_their_unit():
+    clock, stream = Clock(), io.StringIO()
+    console = Console(stream, interval=0, clock=clock)
+    console.progress("rl", 1, 9, {"reward": 0.5, "tok/s": 1500})
+    console.progress("rl", 2, 9, {"reward": 0.75})
+    console.progress("other", 1, 9)
+    lines = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
+    assert lines[0].endswith("reward 0.5  1,500 tok/s") and lines[1].endswith("reward 0.75  1,500 tok/s")
+    assert lines[2] == "other 1/9"
+
+
+def test_the_time_left_runs_down_between_steps_and_leaves_out_the_first_step():
+    clock = Clock()
+    console = Console(Terminal(), clock=clock)
+    for done, spent in enumerate((0, 100, 2, 2, 2)):  # the first step compiles
+        clock.now += spent
+        console.progress("rl", done, 14)
+    assert console._left() == 20
+    clock.now += 5
+    assert console._left() == 15
+    clock.now += 50
+    assert console._left() == 0
+    console.close()
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with Console(stream) as console:
+        console.progress("rl", 2, 2)
+        console.table("t", ["x"], [[1]])
+    assert "\x1b" not in stream.getvalue() and "rl 2/2" in stream.getvalue()
 
 
 def test_a_terminal_gets_a_line_in_place(monkeypatch):
@@ -41,10 +89,10 @@ def test_a_terminal_gets_a_line_in_place(monkeypatch):
     stream = Terminal()
     with Console(stream) as console:
         with console.phase("sampling"):
-            console.progress("rl", 3, 10, {"reward": 0.25})
+            console.progress("rl", 3, 10, {"reward": 0.25}, "12/256")
         console.say("a line that stays [bold]")
     text = stream.getvalue()
-    assert "3/10" in text and "reward 0.25" in text and "sampling" in text and "\x1b[" in text
+    assert "3/10" in text and "reward 0.25" in text and "sampling 12/256" in text and "\x1b[" in text
     assert "a line that stays [bold]" in text  # no markup is read
 
 
