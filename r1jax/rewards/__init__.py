@@ -20,6 +20,7 @@ _HOMES = {
     "grade": "parts",
     "grade_math": "mathematics",
     "grade_search": "search",
+    "language_consistency": "language",
     "mix": "mixing",
     "same_answer": "mathematics",
     "think_format_reward": "format",
