@@ -235,7 +235,7 @@ def _compare(right: str, answer: str, marked: bool) -> tuple[Verdict, str]:
             return Verdict.RIGHT, f"{_short(answer)} is right"
     except Unreadable as error:
         return Verdict.WRONG, str(error)
-    except (TooLarge, Undefined) as error:
+    except (TooLarge, Undefined, RecursionError) as error:  # the last: the caller's stack was nearly full
         return Verdict.UNGRADED, f"{_short(answer)} against {_short(right)}: {error}"
     if readings[0].node is None and not readings[0].is_words:
         return Verdict.UNGRADED, f"the right answer {_short(right)} is beyond this grader's grammar"
@@ -276,7 +276,7 @@ def _answer_key(answer: str) -> Hashable:
     try:
         with budget():
             return _reading_key(answer)
-    except (Unreadable, TooLarge, Undefined):
+    except (Unreadable, TooLarge, Undefined, RecursionError):
         return ("text", answer.strip())
 
 

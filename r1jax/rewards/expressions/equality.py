@@ -153,7 +153,11 @@ def _same_after_clearing(f: Node, g: Node) -> bool:
 
 
 def _same_sides(left: Node, right: Node) -> bool:
-    return left.value == right.value and all(equal(a, b) for a, b in zip(left.args, right.args))
+    return (
+        left.value == right.value
+        and len(left.args) == len(right.args)
+        and all(equal(a, b) for a, b in zip(left.args, right.args))
+    )
 
 
 def _same_relation(left: Node, right: Node) -> bool:
@@ -172,7 +176,8 @@ def _same_relation(left: Node, right: Node) -> bool:
     ):
         return False
     if "in" in left.value + right.value:
-        return equal(plain(left), plain(right))
+        bare = plain(left), plain(right)
+        return _same_sides(left, right) if bare == (left, right) else equal(*bare)
     if symbols(left) == symbols(right) or not (
         regions.as_interval(left).kind == regions.as_interval(right).kind == "bracket"
     ):

@@ -221,7 +221,7 @@ class _Parser:
     def unit_exponent(self) -> list[str]:
         self.advance()
         exponent = self.unary()
-        if exponent.kind != "number" or exponent.value.denominator != 1:
+        if exponent.kind != "number" or exponent.value.denominator != 1 or not 1 <= abs(exponent.value) <= 9:
             raise Unreadable("a unit to an odd power")
         return ["^", *(("-",) if exponent.value < 0 else ()), str(abs(exponent.value))]
 

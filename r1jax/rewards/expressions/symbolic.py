@@ -15,8 +15,8 @@ from r1jax.rewards.expressions.values import TooLarge, Undefined, exact, spend
 MAX_NAMES = 8
 MAX_TERMS = 400
 MAX_EXPONENT = 100_000
-MAX_ROOT_DEGREE = 8
-MAX_COEFFICIENT_BITS = 512
+MAX_ROOT_DEGREE = 6
+MAX_COEFFICIENT_BITS = 128
 
 
 class _Fractions:
@@ -58,6 +58,8 @@ class _Fractions:
             raise TooLarge("more terms than an answer has")
         spend(1 + len(a) * len(b) // 4)
         product = a * b
+        if len(product) > MAX_TERMS:
+            raise TooLarge("more terms than an answer has")
         if product and max(sum(powers) for powers in product) > 4 * MAX_EXPONENT:
             raise TooLarge("a degree beyond the bounds")
         return product
@@ -164,6 +166,7 @@ def real_roots(node: Node, bits: int) -> list[Fraction]:
     Raises:
       TooLarge, Undefined: it is none, or beyond the bounds.
     """
+    from sympy import Symbol
     from sympy.polys.polytools import Poly
 
     fractions = _Fractions(node)
@@ -177,17 +180,35 @@ def real_roots(node: Node, bits: int) -> list[Fraction]:
         if side.degree() > MAX_ROOT_DEGREE or max(sizes) > MAX_COEFFICIENT_BITS:
             raise TooLarge("a polynomial of too great a degree")
         spend(50 * side.degree() ** 2)
-        poly = Poly.from_dict(dict(side), *_generator(), domain=fractions.ring.domain)
-        for (low, high), _ in poly.intervals(eps=Fraction(1, 2**bits)):
-            low, high = (Fraction(int(end.p), int(end.q)) for end in (low, high))
-            roots.add((low + high) / 2)
+        poly = Poly.from_dict(dict(side), Symbol("x"), domain=fractions.ring.domain).sqf_part()
+        coefficients = [Fraction(int(c.p), int(c.q)) for c in poly.all_coeffs()]
+        for low, high in poly.intervals(sqf=True):
+            roots.add(_refined(coefficients, *(Fraction(int(end.p), int(end.q)) for end in (low, high)), bits))
     return sorted(roots)
 
 
-def _generator():
-    from sympy import Symbol
+def _refined(coefficients: list[Fraction], low: Fraction, high: Fraction, bits: int) -> Fraction:
+    """The one zero between ``low`` and ``high``, by halving."""
 
-    return (Symbol("x"),)
+    def sign(x: Fraction) -> int:
+        value = Fraction(0)
+        for coefficient in coefficients:
+            value = value * x + coefficient
+        return (value > 0) - (value < 0)
+
+    at_low = sign(low)
+    if low == high or not at_low:
+        return low
+    if not sign(high):
+        return high
+    while high - low > Fraction(1, 2**bits):
+        spend(4)
+        middle = (low + high) / 2
+        here = sign(middle)
+        if not here:
+            return middle
+        low, high = (middle, high) if here == at_low else (low, middle)
+    return (low + high) / 2
 
 
 def integral(node: Node) -> Node | None:
