@@ -13,6 +13,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("losses", "losses under test (tests/losses/test_conformance.py)")
     group.addoption("--loss", metavar="PACKAGE.MODULE:FUNCTION", help="a policy loss with the signature of grpo_loss")
     group.addoption("--algorithm", metavar="NAME", help="what --loss should be: its values are then compared too")
+    group.addoption("--numbers", metavar="NAME=NUMBER,...", help="numbers of --algorithm that are not the paper's")
     group.addoption("--surrogate", metavar="PACKAGE.MODULE:FUNCTION", help="a surrogate for PolicyLoss(surrogate=...)")
 
 

@@ -10,6 +10,9 @@ from losskit import checks, oracle_policy
 from losskit.algorithms import ALGORITHMS
 from losskit.batches import lay_out, one_per_row, random_sequences, weigh
 
+import r1jax.losses
+from r1jax import config
+
 FEW = checks.sample_of_compositions(40)
 PLAIN = {**checks.NUMBERS, "kl": "none", "kl_coefficient": 0.0}
 
@@ -51,6 +54,11 @@ def test_without_old_log_probabilities_they_are_the_policy_s_own(losses, choice,
 def test_the_defaults_are_the_documented_ones(losses):
     assert dataclasses.asdict(losses.PolicyLoss()) == oracle_policy.DEFAULTS
     checks.composition(losses, {})
+
+
+def test_the_recipe_s_keys_are_the_loss_s_fields():
+    fields = [[(f.name, f.default) for f in dataclasses.fields(c)] for c in (r1jax.losses.PolicyLoss, config.LossSettings)]
+    assert fields[0] == fields[1]
 
 
 @pytest.mark.parametrize("clip_high", [-1.0, -0.01, 0.0])

@@ -22,7 +22,9 @@ def compare(function, oracle, arguments, metrics):
         np.testing.assert_allclose(found, whole(*arguments).real, rtol=1e-12)
         for k, gradient in enumerate(gradients):
             kept = [x if j != k else None for j, x in enumerate(arguments)]
-            slopes = oracle_others.derivative(lambda x: whole(*(x if a is None else a for a in kept)), list(arguments[k]))
+            slopes = oracle_others.derivative(
+                lambda x, kept=kept: whole(*(x if a is None else a for a in kept)), list(arguments[k])
+            )
             np.testing.assert_allclose(gradient, slopes, rtol=1e-10, atol=1e-16)
         total = sum(WEIGHT)
         expected = {name: sum(WEIGHT[i] * value(i) for i in counted) / total for name, value in metrics.items()}
@@ -120,11 +122,11 @@ def test_scores_far_apart_and_nothing_that_counts(losses, far):
     }
     for name, function in functions.items():
         for a, b in ((high, low), (low, high)):
-            (loss, metrics), gradient = jax.value_and_grad(lambda x, b=b: function(x, b, one), has_aux=True)(a)
+            (loss, metrics), gradient = jax.value_and_grad(lambda x, b=b, f=function: f(x, b, one), has_aux=True)(a)
             assert jnp.isfinite(loss) and jnp.isfinite(gradient).all(), name
             assert all(jnp.isfinite(v) for v in metrics.values()), name
         for junk in (jnp.nan, jnp.inf):
-            (loss, metrics), gradient = jax.value_and_grad(lambda x: function(x, x, 0 * one), has_aux=True)(junk * one)
+            (loss, metrics), gradient = jax.value_and_grad(lambda x, f=function: f(x, x, 0 * one), has_aux=True)(junk * one)
             assert loss == 0 and (gradient == 0).all() and all(v == 0 for v in metrics.values()), name
 
 

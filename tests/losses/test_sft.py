@@ -93,12 +93,11 @@ def test_depth_one_says_nothing_of_the_first_two_tokens(losses):
 
 def test_nothing_that_counts_is_nothing(losses):
     for junk in (np.nan, np.inf, -np.inf):
-        new = jnp.full((2, 3), junk)
-        zero = np.zeros((2, 3))
+        new, zero = jnp.full((2, 3), junk), np.zeros((2, 3))
         for function in (
-            lambda x: losses.sft_loss(x, zero, entropy=np.full((2, 3), np.nan)),
-            lambda x: losses.mtp_loss(x[None], zero, np.full((2, 3), 9), coefficient=0.1),
-            lambda x: losses.mtp_loss(x[None], zero + 1, np.zeros((2, 3), int), coefficient=0.1),
+            lambda x, zero=zero: losses.sft_loss(x, zero, entropy=zero * np.nan),
+            lambda x, zero=zero: losses.mtp_loss(x[None], zero, zero + 9, coefficient=0.1),
+            lambda x, zero=zero: losses.mtp_loss(x[None], zero + 1, zero, coefficient=0.1),
         ):
             (loss, metrics), gradient = jax.value_and_grad(function, has_aux=True)(new)
             assert loss == 0 and (gradient == 0).all() and all(value == 0 for value in metrics.values())

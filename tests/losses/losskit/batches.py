@@ -47,14 +47,15 @@ def random_sequences(seed: int, count: int = 9, longest: int = 6) -> list[Sequen
     rng = np.random.default_rng(seed)
     out = []
     for i in range(count):
-        n = int(rng.integers(1, longest + 1))
         spread = (0.3, 0.8, 2e-4, 0.05)[i % 4]
+        n = int(rng.integers(4 if i % 4 == 1 else 1, longest + 1))  # the wildest has some tokens to be clipped
         new = -rng.exponential(1.0, n) - 0.05
-        old = new + rng.normal(0, spread, n) + rng.normal(0, spread)
+        old = new + rng.normal(0, spread, n) + rng.normal(0, spread / 2)
         ref = new + rng.normal(0, 0.5, n)
         sampler = old + rng.normal(0, (0.05, 0.6)[i % 2], n)
         arrays = [a.tolist() for a in (new, old, ref, sampler, rng.exponential(1.0, n))]
-        out.append(Sequence(*arrays, advantage=0.0 if i == 4 else float(rng.normal()), prompt=int(rng.integers(0, 3))))
+        advantage = (-1) ** (i // 4) * float(rng.uniform(0.2, 2)) if i != 4 else 0.0
+        out.append(Sequence(*arrays, advantage=advantage, prompt=int(rng.integers(0, 3))))
     return out
 
 
@@ -125,11 +126,14 @@ def lay_out(sequences: list[Sequence], layout: Layout, dtype=np.float64) -> dict
 
 
 def by_sequence(array: np.ndarray, sequences: list[Sequence], layout: Layout) -> np.ndarray:
-    """The entries of completions, sequence after sequence, whatever the layout; those of padding must be 0."""
-    array = np.asarray(array, np.float64)
+    """The entries of completions, sequence after sequence, whatever the layout."""
     where = places(sequences, layout)
+    return np.concatenate([np.asarray(array, np.float64)[where[i]] for i in sorted(where)])
+
+
+def outside(array: np.ndarray, sequences: list[Sequence], layout: Layout) -> np.ndarray:
+    """The other entries: of prompts and padding."""
     taken = np.zeros(array.shape, bool)
-    for place in where.values():
+    for place in places(sequences, layout).values():
         taken[place] = True
-    assert (array[~taken] == 0).all(), "something that is not 0 came out where nothing is counted"
-    return np.concatenate([array[where[i]] for i in sorted(where)])
+    return np.asarray(array, np.float64)[~taken]

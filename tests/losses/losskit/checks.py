@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from losskit import oracle_policy
-from losskit.batches import Layout, by_sequence, lay_out, packed, places, random_sequences, weigh
+from losskit.algorithms import ALGORITHMS
+from losskit.batches import (
+    NAMES,
+    Layout,
+    by_sequence,
+    lay_out,
+    one_per_row,
+    outside,
+    packed,
+    places,
+    random_sequences,
+    weigh,
+)
+from losskit.laws import Subject, base
 
 CHOICES = {
     "ratio": ("token", "sequence", "sequence_token", "geometric"),
@@ -96,7 +112,7 @@ def composition(L, choice: dict, seed: int = 0, on_policy: bool = False, sequenc
     """Loss, gradients and metrics of one composition are the oracle's, in packed rows with NaN in the padding."""
     if sequences is None:
         sequences = random_sequences(seed, count=9)
-        weigh(sequences, ("sequence_mean", "token_mean", "constant_length")[seed % 3], left_out=(5,))
+        weigh(sequences, ("sequence_mean", "token_mean", "constant_length")[seed % 3], left_out=(6,))
         for s in (sequences[0], sequences[7]):  # a token that does not count among others that do
             s.weight[len(s) // 2] = 0.0
     layout, arrays = standard(sequences)
@@ -106,10 +122,111 @@ def composition(L, choice: dict, seed: int = 0, on_policy: bool = False, sequenc
     close(found[0], loss, scale, "loss")
     for what, one, other in (("logprobs", found[1], gradients), ("entropy", found[2], entropy_gradients)):
         other = np.concatenate([np.asarray(x, float) for x in other])
-        close(by_sequence(one, sequences, layout), other, max(np.linalg.norm(other), 1e-30), f"gradient by {what}")
+        assert (outside(one, sequences, layout) == 0).all(), f"padding has a gradient by {what}"
+        close(by_sequence(one, sequences, layout), other, max(np.linalg.norm(other), 1e-9), f"gradient by {what}")
     assert found[3].keys() == metrics.keys(), f"metrics {sorted(found[3].keys() ^ metrics.keys())} are in one only"
     for name, value in metrics.items():
         close(found[3][name], value, max(1.0, abs(value)), f"metric {name}")
+
+
+def extreme_sequences() -> list:
+    """Each policy on some token as far from the others as can be: beyond the bound, beyond f32's range, impossible."""
+    sequences = random_sequences(0, count=9)
+    far = [25.0, -25.0, 100.0, -100.0, 1e30, -1e30, -math.inf]
+    for k, (s, name) in enumerate((s, name) for s in sequences for name in NAMES[:4]):
+        values = getattr(s, name)
+        values[k % len(s)] = values[k % len(s)] + far[k % len(far)]
+    for name in NAMES[:4]:
+        getattr(sequences[3], name)[0] = -math.inf
+    weigh(sequences)
+    return sequences
+
+
+def own_part_that_is_nan_on_zeros(L) -> None:
+    """A part of one's own is given zeros where nothing is counted; what it makes of them must not be read."""
+    sequences = random_sequences(0)
+    weigh(sequences)
+    _, arrays = standard(sequences)
+
+    def surrogate(ratio, tokens, config):
+        return ratio * tokens.advantages / tokens.old_logprobs, jnp.zeros(ratio.shape, bool)
+
+    loss, gradient, _, _ = value_and_gradients(L, arrays, L.PolicyLoss(surrogate=surrogate, kl="none"))
+    expected = sum(
+        -w * math.exp(new - old) * s.advantage / old
+        for s in sequences
+        for w, new, old in zip(s.weight, s.logprobs, s.old_logprobs)
+    )
+    close(loss, expected, max(abs(expected), 1e-3), "the loss of a part of one's own")
+    assert np.isfinite(gradient[arrays["token_weight"] > 0]).all()
+
+
+def slope(function, x, place) -> float:
+    """One entry of the gradient."""
+    return float(jax.grad(function)(jnp.asarray(x, jnp.float32))[place])
+
+
+def values(subject, algorithm: str, composition: dict) -> None:
+    """Loss and gradient of a loss known by its signature alone are those of the named algorithm with these numbers."""
+    weigh(subject.sequences, ALGORITHMS[algorithm][1] if algorithm in ALGORITHMS else "sequence_mean")
+    loss, gradient, _ = subject.update(base(subject))
+    expected, scale, gradients, _, _ = oracle_policy.policy_loss(subject.sequences, composition)
+    numbers = ", ".join(f"{name}={value}" for name, value in composition.items())
+    expected_gradient = np.concatenate([np.asarray(g) for g in gradients])
+    norm = np.linalg.norm(expected_gradient)
+    far = np.linalg.norm(gradient - expected_gradient)
+    assert abs(loss - expected) <= 1e-6 * scale, f"the loss {loss!r} is not {algorithm}'s, {expected!r}, with {numbers}"
+    assert far <= 2e-6 * norm, f"the gradient is not {algorithm}'s with {numbers}: it is off by {far / norm:.2g} of its norm"
+
+
+LAYOUTS = {
+    "one to a row": lambda s: one_per_row(s, width=10, empty=12 - len(s)),
+    "one to a row, shuffled, on the left": lambda s: Layout(
+        tuple((int(i),) for i in np.random.default_rng(2).permutation(len(s))), 10, "left", 12 - len(s)
+    ),
+    "packed": lambda s: _wide(s, None, "right"),
+    "packed in another order, padding in between": lambda s: _wide(
+        s, np.random.default_rng(3).permutation(len(s)), "between"
+    ),
+    "packed backwards, padding on the left": lambda s: _wide(s, range(len(s))[::-1], "left"),
+    "one to a wide row": lambda s: Layout(tuple((i,) for i in range(len(s))), 24, "between", 8 - len(s)),
+}
+
+
+def _wide(sequences, order, side) -> Layout:
+    rows = packed(sequences, 24, order).rows
+    return Layout(rows, 24, side, 8 - len(rows))
+
+
+def invariant_1(L, composition: dict, rule: str, dtype=np.float32, seed: int = 11, meshes=()) -> None:
+    """Loss, gradient and merged metrics of an update are the oracle's, however its sequences lie in rows, micro-batches and
+    on devices; the weights are those of ``token_weights``."""
+    subject = Subject(functools.partial(L.grpo_loss, config=L.PolicyLoss(**composition)), dtype=dtype, seed=seed)
+    sequences = subject.sequences
+    left_out = np.array([i != 2 for i in range(len(sequences))])  # an overlong one
+    weigh(sequences, rule, length=8, left_out=(2,))
+    loss, scale, gradients, _, metrics = oracle_policy.policy_loss(sequences, composition)
+    gradient = np.concatenate([np.asarray(g) for g in gradients])
+    for what, layout in LAYOUTS.items():
+        arrays = subject.arrays(layout(sequences))
+        weight = L.token_weights(arrays["completion_mask"], arrays["sequence_index"], rule=rule, length=8, include=left_out)
+        close(weight, arrays["token_weight"], 1, f"token weights, {what}", 1e-7)
+        rows = len(weight)
+        for some, sharding in [(n, None) for n in {1, 2, rows} if n != 1 or dtype == np.float32] + [
+            (rows, m) for m in meshes
+        ]:
+            if sharding is not None and rows % 8:
+                continue
+            found, slopes, parts = subject.update(layout(sequences), some, sharding=sharding)
+            how = f"{what}, {some} rows at once, {'one device' if sharding is None else sharding}"
+            close(found, loss, scale, f"loss, {how}", subject.tolerance)
+            far = np.linalg.norm(slopes - gradient)
+            assert far <= subject.tolerance * np.linalg.norm(gradient), f"the gradient is off by {far}, {how}"
+            assert (subject.beside == 0).all(), f"a gradient in the padding, {how}"
+            merged = L.merge_metrics(parts)
+            assert merged.keys() == metrics.keys()
+            for name, value in metrics.items():
+                close(merged[name], value, max(1.0, abs(value)), f"metric {name}, {how}", subject.tolerance)
 
 
 def met(choices: list[dict], seed: int = 0) -> dict[str, float]:

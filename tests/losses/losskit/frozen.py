@@ -8,6 +8,10 @@ import jax
 import numpy as np
 from jax.extend import core
 
+# What only calls a body: looked into for stop-gradients. Derivatives of one's own are not looked at, that is the point.
+_CALLS = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call", "custom_vjp_call")
+_BODIES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
 
 class _Held:
     """The values of stop-gradients in the order in which they are met: recorded once, then read again."""
@@ -31,11 +35,11 @@ def _evaluate(jaxpr, constants, arguments, held: _Held):
 
     for equation in jaxpr.eqns:
         values = [read(atom) for atom in equation.invars]
-        inner = equation.params.get("jaxpr")
+        inner = next((equation.params[name] for name in _BODIES if name in equation.params), None)
         if equation.primitive.name == "stop_gradient":
             out = [held.meet(values[0])]
-        elif equation.primitive.name in ("jit", "pjit") and inner is not None:
-            out = _evaluate(inner.jaxpr, inner.consts, values, held)
+        elif equation.primitive.name in _CALLS and inner is not None:
+            out = _evaluate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values, held)
         else:
             out = equation.primitive.bind(*values, **equation.params)
             out = out if equation.primitive.multiple_results else [out]

@@ -170,7 +170,8 @@ def policy_loss(sequences, composition, on_policy=False):
                 step = 1e-30
                 moved = [x + (1j * step if j == k else 0j) for j, x in enumerate(new)]
                 shifted, _ = token_losses(s_counted, moved, new, old, c)
-                gradient[t] = sum(w * v for w, v in zip(weights, shifted)).imag / step
+                if s.logprobs[t] > FLOOR:  # below it nothing moves
+                    gradient[t] = sum(w * v for w, v in zip(weights, shifted)).imag / step
             figures.add(s_counted, new, old, weights, parts, c)
         gradients.append(gradient)
         entropy_gradients.append([-c["entropy_coefficient"] * w for w in s.weight])
