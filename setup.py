@@ -36,11 +36,13 @@ setup(
         "etils[epath]>=1.10",
         "rich>=13",
         "plotly>=6",
+        "tensorboardX>=2.6",  # 0.7 MB; needs numpy, packaging and protobuf, which are here anyway
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "parquet": ["pyarrow>=15"],
+        "wandb": ["wandb>=0.18"],
         # Install torch first, with plain pip (tools/test.sh does).
         "test": [
             "pytest>=8",

@@ -60,6 +60,19 @@ class BenchmarkSource(DataSource):
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class LoggingSettings:
+    """Where a run's figures are shown besides its own files. Derived from those, so it may change between two sessions.
+
+    ``tensorboard``: event files in ``<workdir>/tensorboard``. ``wandb``: Weights & Biases, where it is installed, under
+    ``wandb_project``; its own environment variables (``WANDB_MODE=offline`` ...) hold.
+    """
+
+    tensorboard: bool = True
+    wandb: bool = False
+    wandb_project: str = "r1jax"
+
+
 # ---------------------------------------------------------------------------------------------- parts of stages
 @dataclass(frozen=True)
 class MeshSettings:
@@ -236,6 +249,7 @@ class Recipe:
     data: dict[str, DataSource] = field(default_factory=dict)
     benchmarks: dict[str, BenchmarkSource] = field(default_factory=dict)
     mesh: MeshSettings = MeshSettings()
+    logging: LoggingSettings = LoggingSettings()
     notes: str = ""
 
 

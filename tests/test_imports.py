@@ -19,7 +19,7 @@ ROOMS = {
     "config": (set(), {"yaml"}),
     "losses": (set(), {"jax", "numpy"}),
     "rewards": (set(), {"numpy", "sympy", "mpmath"}),
-    "reporting": (set(), {"numpy", "rich", "plotly", "yaml", "jinja2", "markupsafe", "etils"}),
+    "reporting": (set(), {"numpy", "rich", "plotly", "yaml", "jinja2", "markupsafe", "etils", "tensorboardX", "wandb"}),
     "sharding": (set(), {"jax", "numpy"}),
     "ops": ({"sharding"}, FREE),
     "models": ({"ops", "sharding"}, FREE),

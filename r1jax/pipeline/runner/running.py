@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
 from r1jax import config
+from r1jax.pipeline.runner import status
 from r1jax.pipeline.runner import workdir as workdirs
 from r1jax.pipeline.runner.signals import stop_on_signals
 from r1jax.pipeline.stage import StopRequested
 from r1jax.reporting import Console
+from r1jax.reporting.exports import PACKAGES, exporting, missing_package
 
 
 def check_data(recipe: config.Recipe) -> None:
@@ -80,6 +83,7 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
     recipe = workdirs.resolve_paths(config.load_recipe(path, overrides), str(Path(path).parent))
     check_data(recipe)
     check_rewards(recipe)
+    exports = check_exports(recipe)
     folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
     if folder.exists() and not folder.is_dir():
         raise workdirs.WorkdirError(f"{folder} is a file; choose another --workdir")
@@ -95,12 +99,27 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
 
         with Console() as console:
             try:
-                walk(recipe, folder, stop, console)
-            except StopRequested:
-                raise StopRequested(f"stopped by {stop.signal}; the same command goes on from {folder}") from None
+                with status.kept(folder), exporting(str(folder), console.warn, **exports):
+                    try:
+                        walk(recipe, folder, stop, console)
+                    except StopRequested:
+                        raise StopRequested(f"stopped by {stop.signal}; the same command goes on from {folder}") from None
             finally:
                 write_views(folder, console)
     return folder
+
+
+def check_exports(recipe: config.Recipe) -> dict[str, Any]:
+    """What ``reporting.exports`` is asked for.
+
+    Raises:
+      RecipeError: a package that it needs is not installed.
+    """
+    asked = {"tensorboard": recipe.logging.tensorboard, "wandb": recipe.logging.wandb}
+    if package := missing_package(**asked):
+        key = next(name for name, needed in PACKAGES.items() if needed == package)
+        raise config.RecipeError(f"logging.{key} needs {package}: pip install {package}, or set logging.{key}: false")
+    return asked | {"project": recipe.logging.wandb_project}
 
 
 def write_views(workdir: epath.Path, console: Console) -> None:
