@@ -9,6 +9,10 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Asserts": "code.run",
+    "CodeResult": "code.run",
+    "InputOutput": "code.run",
+    "Limits": "code.limits",
     "RewardRecord": "record",
     "RewardRequest": "record",
     "Verdict": "record",
@@ -18,10 +22,12 @@ _HOMES = {
     "extract_answer": "answer",
     "format_reward": "format",
     "grade": "parts",
+    "grade_code": "code.rows",
     "grade_math": "mathematics",
     "grade_search": "search",
     "language_consistency": "language",
     "mix": "mixing",
+    "run_code": "code.run",
     "same_answer": "mathematics",
     "think_format_reward": "format",
     "verify_math": "mathematics",

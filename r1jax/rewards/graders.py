@@ -68,6 +68,24 @@ def _search(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     return grade_search(row, completion)
 
 
+def _choice(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    from r1jax.rewards.short_answers.choice import grade_choice
+
+    return grade_choice(row, completion)
+
+
+def _number(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    from r1jax.rewards.short_answers.number import grade_number
+
+    return grade_number(row, completion)
+
+
+def _string(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    from r1jax.rewards.short_answers.text import grade_text
+
+    return grade_text(row, completion)
+
+
 def _exact(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     """The final answer is the row's, letter by letter, save for case, white space and a final full stop."""
     answer = extract_answer(completion)
@@ -80,12 +98,28 @@ def _exact(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     return (Verdict.RIGHT if given == right else Verdict.WRONG), f"{given[:60]!r} against {right[:60]!r}"
 
 
+def _code(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    from r1jax.rewards.code.rows import grade_code
+
+    result = grade_code(row, completion)
+    return result.verdict, result.reason
+
+
 def _none(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     """For prompts that have no right answer."""
     return Verdict.NONE, "the prompt has no right answer"
 
 
-GRADERS: dict[str, Grader] = {"verify_math": _verify_math, "search": _search, "exact": _exact, "none": _none}
+GRADERS: dict[str, Grader] = {
+    "verify_math": _verify_math,
+    "search": _search,
+    "code": _code,
+    "choice": _choice,
+    "number": _number,
+    "string": _string,
+    "exact": _exact,
+    "none": _none,
+}
 
 
 def grader(name: str) -> Grader:

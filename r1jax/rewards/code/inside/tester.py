@@ -1,0 +1,243 @@
+"""The process of the tests: trusted code from a data set, which calls the program in another process.
+
+Each test is a piece of Python. The program's functions stand in its namespace as stand-ins that send their arguments to
+the program's process and return what comes back. The verdict goes out by a pipe that only this process holds.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import os
+import random
+import sys
+import traceback
+from types import CodeType
+from typing import Any, NoReturn
+
+from . import wire
+
+
+class Broken(Exception):
+    """The tests themselves fail, whatever the program does."""
+
+
+class ProgramError(Exception):
+    """An exception of the program's that is none of Python's own, or that no test may catch by name."""
+
+
+class Lost(BaseException):
+    """The program's process has ended or talks nonsense. No test can catch it by ``except Exception``."""
+
+
+class Link:
+    """Calls over a channel; counts them."""
+
+    def __init__(self, channel: wire.Channel):
+        self.channel, self.calls = channel, 0
+        self.lost = ""
+        self.opaque = ""  # the last object that came back and is no plain data
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Sends a request; its reply.
+
+        Raises:
+          Lost: no proper reply came, now or ever again.
+          Broken: the test passes an argument that is no plain data.
+          Exception: what the program raised, by its nearest built-in class, or ProgramError.
+        """
+        if self.lost:
+            raise Lost(self.lost)
+        self.calls += 1
+        try:
+            self.channel.send({"number": self.calls, **request})
+            reply = self.channel.receive()
+            if reply["number"] != self.calls:
+                raise ValueError("replies out of order")
+        except wire.Unsendable as error:
+            raise Broken(f"a test passes {error}") from None
+        except wire.Ended:
+            self._lose("the program ended before its tests did")
+        except (ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
+            self._lose(f"the program's reply can't be read ({type(error).__name__})")
+        if "unsendable" in reply:
+            raise ProgramError(f"the program returned {reply['unsendable']}"[:300])
+        if "raised" in reply:
+            raise _exception(reply)
+        return reply
+
+    def _lose(self, reason: str) -> NoReturn:
+        self.lost = reason
+        raise Lost(reason)
+
+    def value(self, reply: dict[str, Any]) -> Any:
+        try:
+            value = wire.decode(reply["value"], self.stand_in)
+            if isinstance(value, wire.Opaque):
+                self.opaque = repr(value)
+            return value
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ArithmeticError, MemoryError) as error:
+            self._lose(f"the program's reply can't be read ({type(error).__name__})")
+
+    def stand_in(self, kind: str, handle: int) -> Any:
+        return _Function(self, handle=handle) if kind == "function" else _Iterator(self, handle)
+
+
+def _exception(reply: dict[str, Any]) -> Exception:
+    """An exception of the nearest class that Python itself has. One that asserts or ends is never passed on as such."""
+    for name in reply["raised"]:
+        kind = getattr(builtins, str(name), None)
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind not in (AssertionError, Exception):
+            try:
+                return kind(str(reply["text"])[:300])
+            except TypeError:
+                break  # UnicodeDecodeError and its like want more
+    return ProgramError(str(reply["text"])[:300])
+
+
+class _Function:
+    """Stands for a function of the program's.
+
+    ``in_place``: what the call changed in its arguments is brought back. Only a call whose result nobody looks at is made
+    so (``sort(items)``): in ``assert largest(items) == max(items)`` a program could otherwise choose both sides.
+    """
+
+    def __init__(self, link: Link, in_place: bool = False, **target: Any):
+        self._link, self._in_place, self._target = link, in_place, target
+
+    def in_place(self) -> _Function:
+        return _Function(self._link, True, **self._target)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            sent = {"args": wire.encode(list(args)), "kwargs": wire.encode(kwargs)}
+        except (wire.Unsendable, RecursionError) as error:
+            raise Broken(f"a test passes {error}") from None
+        reply = self._link.ask(do="call", **self._target, **sent)
+        if self._in_place:
+            for index, content in reply.get("changed", ()):
+                _change(args[index], self._link.value({"value": content}))
+        return self._link.value(reply)
+
+
+def _change(argument: Any, now: Any) -> None:
+    """Brings an argument to what the program made of it."""
+    if type(argument) is not type(now):
+        return
+    if isinstance(argument, (list, bytearray)):
+        argument[:] = now
+    elif isinstance(argument, (dict, set)):
+        argument.clear()
+        argument.update(now)
+
+
+class _Iterator:
+    def __init__(self, link: Link, handle: int):
+        self._link, self._handle = link, handle
+
+    def __iter__(self) -> _Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        reply = self._link.ask(do="next", handle=self._handle)
+        if reply.get("end"):
+            raise StopIteration
+        return self._link.value(reply)
+
+
+_IN_PLACE = "__in_place__"
+
+
+class _MarkStatements(ast.NodeTransformer):
+    """``f(x)`` as a statement becomes ``__in_place__(f)(x)``."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
+            marker = ast.Name(_IN_PLACE, ast.Load())
+            node.value.func = ast.Call(marker, [node.value.func], [])
+        return self.generic_visit(node)
+
+
+def _in_place(function: Any) -> Any:
+    return function.in_place() if isinstance(function, _Function) else function
+
+
+def _prepared(test: str) -> tuple[CodeType, set[str], set[str]]:
+    """(a test compiled, the names in it, those of them that it takes attributes of)."""
+    tree = ast.parse(test, "<test>")
+    nodes = list(ast.walk(tree))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    owners = {node.value.id for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    return compile(ast.fix_missing_locations(_MarkStatements().visit(tree)), "<test>", "exec"), names, owners
+
+
+def _describe(error: BaseException, code: str, opaque: str = "") -> str:
+    """One line: the assertion that failed, or the exception."""
+    line = next(
+        (frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == "<test>"), 0
+    )
+    lines = code.split("\n")
+    where = lines[line - 1].strip()[:160] if line and line <= len(lines) else ""
+    what = f"{type(error).__name__}: {str(error)[:160]}"
+    if isinstance(error, AssertionError):
+        what = "failed"
+    elif isinstance(error, (Lost, ProgramError)) or str(error).startswith(f"{type(error).__name__}: "):
+        what = str(error)[:160]
+    if opaque and isinstance(error, (AssertionError, TypeError, AttributeError)):
+        what += f" (the program returned {opaque}, which is no plain data)"
+    return f"{what}: {where}" if where else what
+
+
+def run(text: str, channel: wire.Channel, report_fd: int) -> None:
+    """Runs the tests of ``text`` (JSON: fields of ``run.Asserts``, ``every_test``) and reports, a JSON object each line."""
+    try:
+        _run(json.loads(text), Link(channel), report_fd)
+    except BaseException as error:
+        os.write(report_fd, json.dumps({"broken": f"{type(error).__name__}: {str(error)[:300]}"}).encode() + b"\n")
+
+
+def _run(job: dict[str, Any], link: Link, report_fd: int) -> None:
+    def report(**line: Any) -> None:
+        os.write(report_fd, json.dumps(line).encode() + b"\n")
+
+    random.seed(0)
+    namespace: dict[str, Any] = {"__name__": "tests"}
+    try:
+        exec(compile(job["setup"], "<setup>", "exec"), namespace)
+        tests = [_prepared(test) for test in job["tests"]]
+    except BaseException as error:
+        report(broken=f"the tests can't be loaded: {type(error).__name__}: {str(error)[:200]}")
+        return
+    names = set().union(*(names for _, names, _ in tests)) - set(namespace) - set(dir(builtins)) | set(job["functions"])
+    namespace |= {name: _Function(link, name=name) for name in names} | {_IN_PLACE: _in_place}
+    for name in set().union(*(modules for _, _, modules in tests)) & names & sys.stdlib_module_names:
+        namespace[name] = __import__(name)  # tests were written to stand below a program that imports it
+    if job["entry_point"]:
+        entry = _Function(link, name=job["entry_point"])
+        namespace |= {"candidate": entry, job["entry_point"]: entry}
+    try:
+        ready = link.ask(do="load")
+    except Lost as error:
+        report(unusable="run", reason=str(error))
+        return
+    if "unusable" in ready:
+        report(unusable=str(ready["unusable"]), reason=str(ready.get("text"))[:300])
+        return
+    for index, ((code, _, _), source) in enumerate(zip(tests, job["tests"])):
+        calls, link.opaque = link.calls, ""
+        try:
+            exec(code, namespace)
+        except Broken as error:
+            report(broken=str(error))
+            return
+        except BaseException as error:
+            if link.calls == calls and not link.lost:
+                report(broken=_describe(error, source))
+                return
+            report(test=index, passed=False, reason=_describe(error, source, link.opaque), lost=bool(link.lost))
+            if not job["every_test"]:
+                break
+        else:
+            report(test=index, passed=True)
+    report(done=True)
