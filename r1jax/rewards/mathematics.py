@@ -34,7 +34,6 @@ _LEADING_CHOICE = re.compile(
     r"|故?选\s?:?\s?([a-z])\Z"
 )
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:(?:\s*(?:,|;|and|&|、)\s*|\s*)\(?[A-H]\)?)+")
-_OPTION = re.compile(r"\(([A-Z])\)\s|([A-Z])[).:]\s")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
 _DECIMAL_COMMA = re.compile(r"-?(?:[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)")
 _QUALIFIER = re.compile(r"(?i)(?:about|approximately|approx\.?|exactly|around|roughly|only|Rs\.?|INR|USD)\s+(?=[-0-9$\\.])")
@@ -110,6 +109,12 @@ def _read(text: str, commas_group: bool = True) -> _Reading:
     return _Reading(None, plain, text)
 
 
+def _leading_choice(text: str) -> str | None:
+    """The letter of ``(C) 17``, ``C. Paris`` or ``option C``."""
+    leading = _LEADING_CHOICE.match(_TEXT_COMMAND.sub(r"\1", text).casefold())
+    return leading and (leading[1] or leading[2] or leading[3]).upper()
+
+
 def _choices(text: str) -> list[str] | None:
     """The letters of several choices, ``A, C`` or ``AC``."""
     text = _TEXT_COMMAND.sub(r"\1", text).strip(" .$")
@@ -123,8 +128,7 @@ def _same(gold: _Reading, answer: _Reading) -> bool:
     if gold.node is not None and gold.node.kind == "choice":
         if answer.node is not None and answer.node.kind == "choice":
             return gold.node == answer.node
-        leading = _LEADING_CHOICE.match(_TEXT_COMMAND.sub(r"\1", answer.text).casefold())
-        return leading is not None and (leading[1] or leading[2] or leading[3]).upper() == gold.node.value
+        return _leading_choice(answer.text) == gold.node.value
     if (time := words.clock(gold.plain)) and (other := words.clock(answer.plain)):
         if words.same_time(time, other):
             return True
@@ -259,32 +263,37 @@ def verify_math(gold: str, prediction: str) -> Verdict:
 def answer_key(text: str) -> Hashable:
     """A hashable form of the final answer of ``text``, shared by equal answers; None where there is no answer.
 
-    For majority votes: it sees no gold.
+    For majority votes: it sees no gold, so that what only a gold answer tells (that "50" means 50%, that a list is a tuple)
+    stays apart, and units are left out. Otherwise two answers have one key if ``verify_math`` holds one right given the other.
     """
     answer = extract_answer(text)
     if answer is None:
         return None
-    return _answer_key(answer[:MAX_CHARACTERS])
+    return _answer_key(answer[:MAX_CHARACTERS], marked_answer(text) is not None)
 
 
 @functools.lru_cache(4_096)
-def _answer_key(answer: str) -> Hashable:
+def _answer_key(answer: str, marked: bool) -> Hashable:
     number = plain_number(answer)
     if number and len(answer) <= MAX_DIGITS:
         value = Fraction(f"{number[0]}{number[1] or 0}.{number[2]}")
         return ("number", value.numerator, value.denominator)
     try:
         with budget():
-            return _reading_key(answer)
+            return _reading_key(answer, marked)
     except (Unreadable, TooLarge, Undefined, RecursionError):
         return ("text", answer.strip())
 
 
-def _reading_key(answer: str) -> Hashable:
+def _reading_key(answer: str, marked: bool) -> Hashable:
     reading = _read(answer)
-    if reading.node is None and (choice := _OPTION.match(reading.text)):
-        return ("choice", choice[1] or choice[2])
-    if reading.node is None and len(answer.split()) > 3 and (likeliest := guess(answer)):  # a sentence
+    if (time := words.clock(reading.plain)) and (time.certain or not words.may_be_a_ratio(reading.plain)):
+        return ("time", time.minutes)
+    if several := _choices(reading.text):
+        return ("choices", *several)
+    if (reading.node is None or "选" in reading.text) and (letter := _leading_choice(reading.text)):
+        return ("choice", letter)
+    if reading.node is None and _PROSE.search(answer) and (likeliest := guess(answer, sure=marked)):
         reading = _read(likeliest)
     if reading.node is None:
         return ("text", *words.listed(reading.plain)) if reading.is_words else ("text", reading.plain)

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from r1jax.rewards.expressions import regions, values
 from r1jax.rewards.expressions.nodes import SETS, Node, quotient, subtract, symbols, without
-from r1jax.rewards.expressions.structure import CONTAINERS, integer_family, plain, vector
+from r1jax.rewards.expressions.structure import CONTAINERS, assignments, integer_family, plain, vector
 from r1jax.rewards.expressions.values import Undefined, exact
 
 _DIGITS = 30  # of a value in a key
@@ -84,6 +84,8 @@ def key(node: Node) -> Hashable:
     Raises:
       TooLarge, Undefined: it has no value within the bounds.
     """
+    if named := assignments(node):
+        return ("tuple", *(key(value) for _, value in sorted(named, key=repr)))
     node = integer_family(plain(node))
     if node.kind == "unit":
         return key(node.args[0])

@@ -45,6 +45,11 @@ GREEK = frozenset(
 )
 # Words of a unit that are too short to tell from a product of letters otherwise.
 _SHORT_WORDS = frozenset("per deg rad pm am PM AM th st nd rd sq cu".split())
+# Short words that are no product of letters.
+_ENGLISH = frozenset(
+    "yes no not the and all any both one two six ten odd dne are was has but you its how who why mon tue wed thu fri sat sun jan "
+    "feb mar apr may jun jul aug sep oct nov dec red boy cat dog".split()
+)
 _SPACES = frozenset(
     ", ; : ! > quad qquad left right middle displaystyle textstyle limits nolimits rm bf it hfill newline noindent "
     "tiny small normalsize large Large LARGE huge Huge bfseries itshape boldmath "
@@ -314,7 +319,13 @@ class _Reader:
             self.operator("∪")
         elif len(word) == 1:
             self.add("symbol", word)
-        elif len(word) > 3 or word in _SHORT_WORDS or (units.known(word) and self.after_number) or word in units.MULTIPLES:
+        elif (
+            len(word) > 3
+            or word in _SHORT_WORDS
+            or word.lower() in _ENGLISH
+            or (units.known(word) and self.after_number)
+            or word in units.MULTIPLES
+        ):
             self.add("word", word)
         else:
             for letter in word:

@@ -149,6 +149,11 @@ def same_time(left: Clock, right: Clock) -> bool:
     return left.minutes % 720 == right.minutes % 720
 
 
+def may_be_a_ratio(text: str) -> bool:
+    """Whether ``a:b`` as a ratio would be in lowest terms, and nothing says that it is a time."""
+    return not surely_a_time(text) and "o'clock" not in text
+
+
 def surely_a_time(text: str) -> bool:
     """Whether ``a:b`` must be a time: it says am or pm, or as a ratio it would not be in lowest terms."""
     match = _CLOCK.fullmatch(text.strip().lower())
