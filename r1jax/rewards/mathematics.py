@@ -36,6 +36,7 @@ _LEADING_CHOICE = re.compile(
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:(?:\s*(?:,|;|and|&|、)\s*|\s*)\(?[A-H]\)?)+")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
 _DECIMAL_COMMA = re.compile(r"-?(?:[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)")
+_STATED = re.compile(r"\b(?:is|are|equals)\s+(-?[0-9][0-9.,/]*)\Z")
 _QUALIFIER = re.compile(r"(?i)(?:about|approximately|approx\.?|exactly|around|roughly|only|Rs\.?|INR|USD)\s+(?=[-0-9$\\.])")
 _TWICE = re.compile(r"([^()]{1,60}?)\s*\(([^()]{1,60})\)")
 _LETTER_UNIT = re.compile(
@@ -189,6 +190,12 @@ def _matches(gold: list[_Reading], answer: str, marked: bool) -> bool:
     return False
 
 
+def _stated(reading: _Reading) -> list[_Reading]:
+    """The number that a gold answer in words states at its end: 15 of "the sum is 15"."""
+    match = _STATED.search(reading.plain) if reading.node is None else None
+    return [_read(match[1])] if match else []
+
+
 def gold_answer(gold: str) -> str:
     """The right answer in the text that a data set gives for it: after ``####`` (GSM8K), in its last box, or all of it."""
     if "####" in gold:
@@ -232,6 +239,7 @@ def grade_math(gold: str, prediction: str) -> tuple[Verdict, str]:
 def _compare(right: str, answer: str, marked: bool) -> tuple[Verdict, str]:
     try:
         readings = _readings(right)
+        readings += _stated(readings[0])
     except Unreadable as error:
         return Verdict.UNGRADED, f"the right answer can't be read: {error}"
     try:

@@ -160,7 +160,17 @@ def _same_sides(left: Node, right: Node) -> bool:
     )
 
 
+def _upward(node: Node) -> Node:
+    """``a > b > c`` as ``c < b < a``."""
+    if not set(node.value) <= {">", ">="}:
+        return node
+    return Node("relation", node.args[::-1], tuple(FLIPPED[operator] for operator in node.value[::-1]))
+
+
 def _same_relation(left: Node, right: Node) -> bool:
+    if len(left.args) > 2 and len(left.args) == len(right.args) and set(left.value) & set(FLIPPED):
+        if _same_sides(_upward(left), _upward(right)):
+            return True
     if set(left.value) == set(right.value) == {"="} and is_name(left.args[0]) and is_name(right.args[0]):
         if equal(left.args[0], right.args[0]):
             return equal(unnamed(left), unnamed(right))
@@ -191,7 +201,9 @@ def _same_relation(left: Node, right: Node) -> bool:
 def _is_graph(left: Node, right: Node) -> bool:
     """Whether they are ``y = ...`` and ``f(x) = ...``."""
     name = right.args[0]
-    return left.args[0] == Node("symbol", value="y") and name.kind == "mul" and name.args[0].value in tuple("fghFG")
+    letter = name.args[0] if name.kind == "mul" else name
+    letter = letter.args[0] if letter.kind == "pow" else letter
+    return left.args[0] == Node("symbol", value="y") and name.kind == "mul" and letter.value in tuple("fghFG")
 
 
 def _same_assignments(left: Node, right: Node) -> bool | None:

@@ -83,13 +83,29 @@ def without(node: Node, kind: str, inside_functions: bool = True) -> Node:
 
 
 def is_name(node: Node) -> bool:
-    """Whether ``node`` only names something: ``x``, ``f(x)``, ``AB``, ``(x, y)``, ``f^{-1}(x)``, ``dy/dx``; no number in it."""
+    """Whether ``node`` only names something: ``x``, ``f(x)``, ``AB``, ``(x, y)``, ``f^{-1}(x)``, ``dy/dx``; no number in it.
+
+    What a letter stands for may be asked about a set or an event too: ``|A|``, ``A`` and ``B`` joined, ``P(X = 2)``, a limit.
+    """
     if node.kind == "symbol":
         return (node.value not in CONSTANTS or node.value == "e") and node.value not in SETS
     if node.kind == "pow":  # the inverse of a matrix
-        return node.args[1] == MINUS_ONE and node.args[0].kind == "symbol" and str(node.args[0].value).isupper()
-    if node.kind == "mul" and node.args[0].kind == "pow" and node.args[0].args[1] == MINUS_ONE:
-        return is_name(node.args[0].args[0]) and all(map(is_name, node.args[1:]))
+        return node.args[1] == MINUS_ONE and _is_capital(node.args[0])
+    if node.kind == "function" and node.value == "abs":
+        return _is_capital(node.args[0])
+    if node.kind == "mul":
+        first, *rest = node.args
+        if first.kind == "pow" and first.args[1] == MINUS_ONE:
+            first = first.args[0]
+        if _is_capital(first) and len(rest) == 1 and rest[0].kind == "relation":
+            return True
+        return is_name(first) and all(map(is_name, rest))
     if node.kind == "div":
         return all(map(is_name, node.args)) and all(symbols(a) & {"d"} for a in node.args)
-    return node.kind in ("mul", "bracket") and all(map(is_name, node.args))
+    return node.kind == "limit" or (
+        node.kind in ("bracket", "union", "intersection", "ratio") and all(map(is_name, node.args))
+    )
+
+
+def _is_capital(node: Node) -> bool:
+    return node.kind == "symbol" and str(node.value).isupper()
