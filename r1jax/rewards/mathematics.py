@@ -14,12 +14,12 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from r1jax.rewards.answer import extract_answer, guess, last_boxed, marked_answer, names_answer
-from r1jax.rewards.expressions import units, words
 from r1jax.rewards.expressions.equality import equal
 from r1jax.rewards.expressions.keys import key
 from r1jax.rewards.expressions.nodes import Node, symbols, uses
-from r1jax.rewards.expressions.parser import parse
-from r1jax.rewards.expressions.tokens import MAX_CHARACTERS, MAX_DIGITS, Unreadable, plain_unicode
+from r1jax.rewards.expressions.reading import units, words
+from r1jax.rewards.expressions.reading.parser import parse
+from r1jax.rewards.expressions.reading.tokens import MAX_CHARACTERS, MAX_DIGITS, Unreadable, plain_unicode
 from r1jax.rewards.expressions.values import TooLarge, Undefined, budget
 from r1jax.rewards.record import Verdict
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from r1jax.rewards.expressions.equality import same_value
 from r1jax.rewards.expressions.keys import key
-from r1jax.rewards.expressions.parser import parse
-from r1jax.rewards.expressions.tokens import Unreadable
+from r1jax.rewards.expressions.reading.parser import parse
+from r1jax.rewards.expressions.reading.tokens import Unreadable
 from r1jax.rewards.expressions.values import TooLarge, Undefined, exact
 
 rationals = st.recursive(

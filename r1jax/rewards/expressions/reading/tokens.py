@@ -7,7 +7,7 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards.expressions import units
+from r1jax.rewards.expressions.reading import units
 
 MAX_CHARACTERS = 4_000
 MAX_TOKENS = 1_000
