@@ -80,16 +80,18 @@ def _asserts(row: Mapping[str, Any]) -> Asserts:
     return Asserts([f"{row['test']}\ncheck(candidate)\n"], entry, prompt, prompt)
 
 
-# Within the 10 seconds that a reward pool gives a request: a program that never ends is wrong, not ungraded.
-_LIMITS = Limits(cpu_seconds=7.0, wall_seconds=9.0, compile_seconds=6.0, total_seconds=9.5)
+# Within the 10 seconds that a reward pool gives a request: a program that never ends is wrong, not ungraded. The second
+# is for programs that run once for each test.
+_ONE_RUN = Limits(cpu_seconds=7.0, wall_seconds=9.0, compile_seconds=6.0, total_seconds=9.5)
+_MANY_RUNS = dataclasses.replace(_ONE_RUN, cpu_seconds=3.0, wall_seconds=4.5)
 
 
 def _limits(row: Mapping[str, Any], runs: int) -> Limits:
-    limits = _LIMITS
+    limits = _ONE_RUN if runs == 1 else _MANY_RUNS
     if row.get("time_limit"):
         seconds = float(row["time_limit"])
-        limits = dataclasses.replace(limits, cpu_seconds=seconds, wall_seconds=2 * seconds)
-        limits = dataclasses.replace(limits, total_seconds=max(limits.total_seconds, runs * limits.wall_seconds))
+        total = max(limits.total_seconds, (2 * runs + 1) * seconds)
+        limits = dataclasses.replace(limits, cpu_seconds=seconds, wall_seconds=2 * seconds, total_seconds=total)
     if row.get("memory_limit"):
         limits = dataclasses.replace(limits, memory=int(float(row["memory_limit"]) * MIB))
     return limits

@@ -201,11 +201,11 @@ class _Grading:
                 raise _Failed(error, reason if error == "compile" else f"test {index + 1}: {reason}")
 
     def _judge(self, ending: Ending, test: InputOutput) -> tuple[str, str] | None:
+        if ending.exit_code == _NOT_COMPILED:
+            return "compile", f"compile error: {_last_line(ending.outputs['stderr'])}"
         over = _overrun(ending, self.limits)
         if over is not None:
             return over
-        if ending.exit_code == _NOT_COMPILED:
-            return "compile", f"compile error: {_last_line(ending.outputs['stderr'])}"
         if ending.exit_code != 0:
             return "run", f"{_status(ending.exit_code)}: {_last_line(ending.outputs['stderr'])}"
         try:
@@ -233,7 +233,7 @@ class _Grading:
         for line in tests_end.outputs["report"].split(b"\n")[:-1]:
             entry = json.loads(line)
             if "broken" in entry:
-                raise _Ungraded(f"the tests are broken: {entry['broken']}")
+                raise _Ungraded(f"the tests are broken: {entry['reason']}")
             if "unusable" in entry:
                 over = _overrun(program_end, self.limits)
                 error, reason = over or (entry["unusable"], entry["reason"])
@@ -246,6 +246,8 @@ class _Grading:
             raise _Failed(over[0], f"test {_first_failure(results) + 1}: {over[1]}")
         if lost:
             raise _Failed("run", f"test {_first_failure(results) + 1}: {results[_first_failure(results)].reason}")
+        if not done and tests_end.exit_code in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS):
+            raise _Failed("run", f"what the program returned ended its tests: {_status(tests_end.exit_code)}")
         if not done:
             raise _Ungraded(f"the tests ended early: {_status(tests_end.exit_code)}")
 

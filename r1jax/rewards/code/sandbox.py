@@ -160,7 +160,7 @@ class Sandbox:
             program.pipes.clear()
 
     def alive(self) -> bool:
-        """Whether the keeper is still there: it dies with the thread that started it."""
+        """Whether the keeper is still there."""
         return self._outer.process.poll() is None
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import select
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 KINDS = ("bubblewrap", "namespaces", "none")
@@ -177,6 +179,12 @@ class Outer:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
 
+@functools.cache
+def _starter(pid: int) -> ThreadPoolExecutor:
+    """A thread that lives as long as this process: a keeper dies with the thread that started it."""
+    return ThreadPoolExecutor(1, thread_name_prefix="sandbox starter")
+
+
 def raise_walls(kind: str) -> Outer:
     """Starts a keeper behind the outer walls of that kind.
 
@@ -206,14 +214,19 @@ def raise_walls(kind: str) -> Outer:
             scratch = tempfile.mkdtemp(prefix="r1jax-code-")
             command = _boot(str(_HERE), "keeper", theirs.fileno(), False)
         try:
-            process = subprocess.Popen(
-                command,
-                env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                pass_fds=(info_write, block_read, theirs.fileno()),
-                start_new_session=True,
+            process = (
+                _starter(os.getpid())
+                .submit(
+                    subprocess.Popen,
+                    command,
+                    env=ENVIRONMENT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    pass_fds=(info_write, block_read, theirs.fileno()),
+                    start_new_session=True,
+                )
+                .result()
             )
         finally:
             os.close(info_write)

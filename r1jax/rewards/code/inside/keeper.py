@@ -143,13 +143,13 @@ def _first_process(job: Job, filter_program: bytes, isolated: bool) -> None:
             linux.adopt_orphans()
             os.environ["HOME"] = os.environ["TMPDIR"] = str(job.scratch)
         os.chdir(SCRATCH if isolated else str(job.scratch))
+        linux.set_dumpable(False)  # before there is a process that could look into this one
         pid = os.fork()
         if pid == 0:
             try:
                 _program(job, filter_program)
             finally:
                 os._exit(1)
-        linux.set_dumpable(False)
         if isolated:
             linux.drop_capabilities()
         keep = {status, job.fds.get("artefact", status)}

@@ -182,9 +182,9 @@ class Functions:
 
     def _called(self, request: dict[str, Any]) -> dict[str, Any]:
         function = self._named(request["name"]) if "name" in request else self.handles[request["handle"]]
-        arguments = wire.decode(request["args"])
+        arguments = wire.decode(request["args"], self._own)
         before = [_if_mutable(argument) for argument in arguments]
-        value = function(*arguments, **wire.decode(request["kwargs"]))
+        value = function(*arguments, **wire.decode(request["kwargs"], self._own))
         reply: dict[str, Any] = {"value": wire.encode(value, self._keep)}
         if value is None:
             after = [_if_mutable(argument) for argument in arguments]
@@ -216,11 +216,14 @@ class Functions:
         except StopIteration:
             return {"end": True}
 
-    def _keep(self, kind: str, value: Any) -> int:
+    def _keep(self, value: Any) -> int:
         if len(self.handles) >= MAX_HANDLES:
-            raise wire.Unsendable(f"more than {MAX_HANDLES} functions and iterators")
+            raise wire.Unsendable(f"more than {MAX_HANDLES} objects")
         self.handles.append(value)
         return len(self.handles) - 1
+
+    def _own(self, tag: str, handle: int) -> Any:
+        return self.handles[handle]
 
 
 def _if_mutable(argument: Any) -> Any:

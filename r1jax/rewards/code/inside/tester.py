@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import traceback
+from collections.abc import Callable
 from types import CodeType
 from typing import Any, NoReturn
 
@@ -38,6 +39,7 @@ class Link:
         self.channel, self.calls = channel, 0
         self.lost = ""
         self.opaque = ""  # the last object that came back and is no plain data
+        self.values = self.raised = 0  # that came back: from then on what fails may be the program's doing
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Sends a request; its reply.
@@ -62,8 +64,10 @@ class Link:
         except (ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
             self._lose(f"the program's reply can't be read ({type(error).__name__})")
         if "unsendable" in reply:
+            self.raised += 1
             raise ProgramError(f"the program returned {reply['unsendable']}"[:300])
         if "raised" in reply:
+            self.raised += 1
             raise _exception(reply)
         return reply
 
@@ -73,15 +77,24 @@ class Link:
 
     def value(self, reply: dict[str, Any]) -> Any:
         try:
-            value = wire.decode(reply["value"], self.stand_in)
-            if isinstance(value, wire.Opaque):
-                self.opaque = repr(value)
-            return value
+            self.values += 1
+            return wire.decode(reply["value"], self.stand_in)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ArithmeticError, MemoryError) as error:
             self._lose(f"the program's reply can't be read ({type(error).__name__})")
 
-    def stand_in(self, kind: str, handle: int) -> Any:
-        return _Function(self, handle=handle) if kind == "function" else _Iterator(self, handle)
+    def stand_in(self, tag: str, content: Any) -> wire.StandIn:
+        if tag == "object":
+            handle, name, truth = content
+            value = wire.Opaque(_number(handle), str(name)[:80], bool(truth))
+            self.opaque = repr(value)
+            return value
+        return {"function": _Function, "iterator": _Iterator}[tag](self, _number(content))
+
+
+def _number(handle: Any) -> int:
+    if not isinstance(handle, int):
+        raise ValueError("no number")
+    return handle
 
 
 def _exception(reply: dict[str, Any]) -> Exception:
@@ -96,29 +109,27 @@ def _exception(reply: dict[str, Any]) -> Exception:
     return ProgramError(str(reply["text"])[:300])
 
 
-class _Function:
-    """Stands for a function of the program's.
+class _Function(wire.StandIn):
+    """Stands for a function of the program's: one that it returned (``handle``) or one of that ``name``.
 
     ``in_place``: what the call changed in its arguments is brought back. Only a call whose result nobody looks at is made
     so (``sort(items)``): in ``assert largest(items) == max(items)`` a program could otherwise choose both sides.
     """
 
-    def __init__(self, link: Link, in_place: bool = False, **target: Any):
-        self._link, self._in_place, self._target = link, in_place, target
-
-    def in_place(self) -> _Function:
-        return _Function(self._link, True, **self._target)
+    def __init__(self, link: Link, handle: int = -1, name: str = "", in_place: bool = False):
+        self.link, self.handle, self.name, self.in_place = link, handle, name, in_place
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
             sent = {"args": wire.encode(list(args)), "kwargs": wire.encode(kwargs)}
         except (wire.Unsendable, RecursionError) as error:
             raise Broken(f"a test passes {error}") from None
-        reply = self._link.ask(do="call", **self._target, **sent)
-        if self._in_place:
+        target = {"name": self.name} if self.name else {"handle": self.handle}
+        reply = self.link.ask(do="call", **target, **sent)
+        if self.in_place:
             for index, content in reply.get("changed", ()):
-                _change(args[index], self._link.value({"value": content}))
-        return self._link.value(reply)
+                _change(args[index], self.link.value({"value": content}))
+        return self.link.value(reply)
 
 
 def _change(argument: Any, now: Any) -> None:
@@ -132,18 +143,18 @@ def _change(argument: Any, now: Any) -> None:
         argument.update(now)
 
 
-class _Iterator:
+class _Iterator(wire.StandIn):
     def __init__(self, link: Link, handle: int):
-        self._link, self._handle = link, handle
+        self.link, self.handle = link, handle
 
     def __iter__(self) -> _Iterator:
         return self
 
     def __next__(self) -> Any:
-        reply = self._link.ask(do="next", handle=self._handle)
+        reply = self.link.ask(do="next", handle=self.handle)
         if reply.get("end"):
             raise StopIteration
-        return self._link.value(reply)
+        return self.link.value(reply)
 
 
 _IN_PLACE = "__in_place__"
@@ -160,7 +171,7 @@ class _MarkStatements(ast.NodeTransformer):
 
 
 def _in_place(function: Any) -> Any:
-    return function.in_place() if isinstance(function, _Function) else function
+    return _Function(function.link, function.handle, function.name, True) if isinstance(function, _Function) else function
 
 
 def _prepared(test: str) -> tuple[CodeType, set[str], set[str]]:
@@ -190,24 +201,27 @@ def _describe(error: BaseException, code: str, opaque: str = "") -> str:
 
 
 def run(text: str, channel: wire.Channel, report_fd: int) -> None:
-    """Runs the tests of ``text`` (JSON: fields of ``run.Asserts``, ``every_test``) and reports, a JSON object each line."""
-    try:
-        _run(json.loads(text), Link(channel), report_fd)
-    except BaseException as error:
-        os.write(report_fd, json.dumps({"broken": f"{type(error).__name__}: {str(error)[:300]}"}).encode() + b"\n")
+    """Runs the tests of ``text`` (JSON: fields of ``run.Asserts``, ``every_test``) and reports, a JSON object each line:
+    ``broken``, ``unusable``, ``test`` or ``done``, as ``run.py`` reads them."""
 
-
-def _run(job: dict[str, Any], link: Link, report_fd: int) -> None:
     def report(**line: Any) -> None:
         os.write(report_fd, json.dumps(line).encode() + b"\n")
 
+    link = Link(channel)
+    try:
+        _run(json.loads(text), link, report)
+    except BaseException as error:
+        report(**{"unusable" if link.calls else "broken": "run", "reason": f"{type(error).__name__}: {str(error)[:300]}"})
+
+
+def _run(job: dict[str, Any], link: Link, report: Callable[..., None]) -> None:
     random.seed(0)
     namespace: dict[str, Any] = {"__name__": "tests"}
     try:
         exec(compile(job["setup"], "<setup>", "exec"), namespace)
         tests = [_prepared(test) for test in job["tests"]]
     except BaseException as error:
-        report(broken=f"the tests can't be loaded: {type(error).__name__}: {str(error)[:200]}")
+        report(broken="load", reason=f"{type(error).__name__}: {str(error)[:300]}")
         return
     names = set().union(*(names for _, names, _ in tests)) - set(namespace) - set(dir(builtins)) | set(job["functions"])
     namespace |= {name: _Function(link, name=name) for name in names} | {_IN_PLACE: _in_place}
@@ -218,24 +232,24 @@ def _run(job: dict[str, Any], link: Link, report_fd: int) -> None:
         namespace |= {"candidate": entry, job["entry_point"]: entry}
     try:
         ready = link.ask(do="load")
-    except Lost as error:
-        report(unusable="run", reason=str(error))
+    except BaseException as error:  # a forged reply may raise anything
+        report(unusable="run", reason=str(error)[:300])
         return
     if "unusable" in ready:
         report(unusable=str(ready["unusable"]), reason=str(ready.get("text"))[:300])
         return
     for index, ((code, _, _), source) in enumerate(zip(tests, job["tests"])):
-        calls, link.opaque = link.calls, ""
+        link.opaque = ""
         try:
             exec(code, namespace)
-        except Broken as error:
-            report(broken=str(error))
-            return
+            if link.lost:
+                raise Lost(link.lost)  # and the test caught it
         except BaseException as error:
-            if link.calls == calls and not link.lost:
-                report(broken=_describe(error, source))
+            reason = _describe(error, source, link.opaque)
+            if not link.values and not link.lost and (isinstance(error, Broken) or not link.raised):
+                report(broken="test", reason=reason)
                 return
-            report(test=index, passed=False, reason=_describe(error, source, link.opaque), lost=bool(link.lost))
+            report(test=index, passed=False, reason=reason, lost=bool(link.lost))
             if not job["every_test"]:
                 break
         else:

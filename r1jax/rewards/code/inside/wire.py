@@ -22,11 +22,17 @@ class Unsendable(Exception):
     """A value that is no plain data, or too large or deep to send."""
 
 
-class Opaque:
-    """An object of the other process's, of which only its class's name and its truth are known here. It equals nothing."""
+class StandIn:
+    """What stands here for a value that stayed in the other process, where it has a number."""
 
-    def __init__(self, name: str, truth: bool):
-        self._name, self._truth = name, truth
+    handle: int
+
+
+class Opaque(StandIn):
+    """An object of which only its class's name and its truth are known here. It equals nothing but itself."""
+
+    def __init__(self, handle: int, name: str, truth: bool):
+        self.handle, self._name, self._truth = handle, name, truth
 
     def __bool__(self) -> bool:
         return self._truth
@@ -39,19 +45,19 @@ class Ended(Exception):
     """The other process is gone."""
 
 
-def _sequence(tag: str, values: Any, handle: Callable[[str, Any], Any] | None) -> dict[str, list]:
+def _sequence(tag: str, values: Any, handle: Callable[[Any], int] | None) -> dict[str, list]:
     return {tag: [encode(value, handle) for value in values]}
 
 
-def encode(value: Any, handle: Callable[[str, Any], Any] | None = None) -> Any:
+def encode(value: Any, handle: Callable[[Any], int] | None = None) -> Any:
     """``value`` in the form that ``json`` takes. Subclasses are sent as the built-in type that they extend.
 
     Args:
-      handle: called with ("function" | "iterator", value) where a value can only be used from afar; returns its number.
-        Without it nothing but plain data is sent; with it other objects are sent as ``Opaque``.
+      handle: called with a value that can only be used from afar; returns its number. Without it only plain data and
+        stand-ins are sent, which become again what they stand for.
 
     Raises:
-      Unsendable: no plain data, and there is no ``handle``.
+      Unsendable: something else.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -86,35 +92,37 @@ def encode(value: Any, handle: Callable[[str, Any], Any] | None = None) -> Any:
         return {"fraction": [encode(value.numerator), encode(value.denominator)]}
     if type(value) is decimal.Decimal:
         return {"decimal": str(value)}
+    if isinstance(value, StandIn):
+        return {"yours": value.handle}
     if handle is not None:
         if callable(value):
-            return {"function": handle("function", value)}
+            return {"function": handle(value)}
         if hasattr(type(value), "__iter__"):
-            return {"iterator": handle("iterator", iter(value))}
-        return {"object": [type(value).__name__, bool(value)]}
+            return {"iterator": handle(iter(value))}
+        return {"object": [handle(value), type(value).__name__, bool(value)]}
     raise Unsendable(f"an object of class {type(value).__name__}, which is no plain data")
 
 
-def decode(value: Any, handle: Callable[[str, int], Any] | None = None) -> Any:
-    """The reverse of ``encode``; ``handle`` makes what stands for a value that stayed where it is.
+def decode(value: Any, stand_in: Callable[[str, Any], Any] | None = None) -> Any:
+    """The reverse of ``encode``.
+
+    Args:
+      stand_in: gives, for ("function" | "iterator" | "object" | "yours", what ``encode`` wrote), the value to take.
 
     Raises:
       ValueError, TypeError, KeyError: no form that ``encode`` makes.
     """
     if isinstance(value, list):
-        return [decode(item, handle) for item in value]
+        return [decode(item, stand_in) for item in value]
     if not isinstance(value, dict):
         return value
     ((tag, content),) = value.items()
     if tag == "dict":
-        return {decode(key, handle): decode(item, handle) for key, item in content}
-    if tag in ("function", "iterator"):
-        if handle is None or not isinstance(content, int):
+        return {decode(key, stand_in): decode(item, stand_in) for key, item in content}
+    if tag in ("function", "iterator", "object", "yours"):
+        if stand_in is None:
             raise ValueError(f"a {tag} where none can be")
-        return handle(tag, content)
-    if tag == "object":
-        name, truth = content
-        return Opaque(str(name)[:80], bool(truth))
+        return stand_in(tag, content)
     if tag == "int":
         return int(content, 16)
     if tag == "float":
@@ -125,9 +133,9 @@ def decode(value: Any, handle: Callable[[str, int], Any] | None = None) -> Any:
         return {"bytes": bytes, "bytearray": bytearray}[tag].fromhex(content)
     makers = {"tuple": tuple, "set": set, "frozenset": frozenset, "deque": collections.deque}
     if tag in makers:
-        return makers[tag](decode(item, handle) for item in content)
+        return makers[tag](decode(item, stand_in) for item in content)
     spread = {"complex": complex, "range": range, "fraction": fractions.Fraction}
-    return spread[tag](*(decode(item, handle) for item in content))
+    return spread[tag](*(decode(item, stand_in) for item in content))
 
 
 class Channel:
