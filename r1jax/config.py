@@ -151,6 +151,21 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
+class RouterSettings:
+    """For models with experts.
+
+    ``replay``: the trainer takes the experts that the sampler chose; otherwise it chooses again, and a metric counts how often
+    otherwise. ``bias_rate``: the selection bias moves by so much against an expert's load after each update (DeepSeek-V3's
+    pre-training: 1e-3; what R1's RL did is not published). ``balance``: coefficient of the sequence-wise balance loss (1e-4
+    there).
+    """
+
+    replay: bool = True
+    bias_rate: float = 0.0
+    balance: float = 0.0
+
+
+@dataclass(frozen=True)
 class WorkerSettings:
     """The reward pool: ``count`` processes (0: one per core, at most 16); a request may take ``timeout`` seconds.
 
@@ -206,6 +221,7 @@ class GRPOSettings:
     advantages: AdvantageSettings = AdvantageSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    router: RouterSettings = RouterSettings()
     sampler: SamplerSettings = SamplerSettings()
     workers: WorkerSettings = WorkerSettings()
 

@@ -30,6 +30,8 @@ class Batch(NamedTuple):
       sequence_index: int32, index of the sequence in its rollout; -1 in padding. Unlike segment_ids it
         is unique over the rows of an update, so per-sequence quantities can be summed over it.
       routes: uint8 or uint16 ``[B, T, L, K]``, recorded expert choices, or None for dense models.
+      balance_weight: float32, the weight of each token, prompts included, in the experts' balance loss of the whole
+        update, or None.
     """
 
     tokens: Array
@@ -43,8 +45,10 @@ class Batch(NamedTuple):
     sampler_logprobs: Array
     sequence_index: Array
     routes: Array | None = None
+    balance_weight: Array | None = None
 
 
+OPTIONAL_FIELDS = ("routes", "balance_weight")
 INTEGER_FIELDS = ("tokens", "positions", "segment_ids", "sequence_index")
 
 
@@ -53,7 +57,7 @@ def empty_batch(rows: int, length: int) -> Batch:
     fields = {
         name: np.zeros((rows, length), np.int32 if name in INTEGER_FIELDS else np.float32)
         for name in Batch._fields
-        if name != "routes"
+        if name not in OPTIONAL_FIELDS
     }
     fields["sequence_index"] -= 1
     return Batch(**fields)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from r1jax.data.batch import INTEGER_FIELDS, Batch, empty_batch
+from r1jax.data.batch import INTEGER_FIELDS, OPTIONAL_FIELDS, Batch, empty_batch
 
 Values = Mapping[str, float | np.ndarray]
 
@@ -85,7 +85,7 @@ def pack(items: Sequence[PackItem], row_length: int, rows_multiple: int = 1) -> 
 
 
 def _check(items: Sequence[PackItem], row_length: int) -> None:
-    floats = set(Batch._fields) - set(INTEGER_FIELDS) - {"routes", "completion_mask", "token_weight"}
+    floats = set(Batch._fields) - {*INTEGER_FIELDS, *OPTIONAL_FIELDS, "completion_mask", "token_weight"}
     seen = set()
     for item in items:
         length, completion = len(item.tokens), len(item.tokens) - item.completion_start

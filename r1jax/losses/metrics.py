@@ -1,6 +1,6 @@
 """Metrics of losses: averages under the loss's own token weights, and how those of micro-steps become an update's.
 
-A name says how it combines: ``loss``, ``weight``, ``tokens`` and ``clamped`` add up, ``*_max`` is a maximum, everything
+A name says how it combines: ``loss``, ``weight``, ``tokens``, ``clamped`` and ``router_balance`` add up, ``*_max`` is a maximum, everything
 else is an average weighted by ``weight``, the sum of the token weights that it was taken over.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-SUMS = ("loss", "weight", "tokens", "clamped")
+SUMS = ("loss", "weight", "tokens", "clamped", "router_balance")
 
 
 def weighted_mean(values: Array, token_weight: Array) -> Array:

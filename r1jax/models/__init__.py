@@ -32,8 +32,12 @@ __all__ = [
     "head_weight",
     "init_block",
     "init_params",
+    "is_state",
     "logical_axes",
+    "mtp_hidden",
     "param_shardings",
+    "route_shape",
+    "statistics",
 ]
 
 _FAMILIES = dict.fromkeys(DENSE, dense) | dict.fromkeys(DEEPSEEK, deepseek)
@@ -76,6 +80,32 @@ def forward(
     return family.forward(config, params, tokens, positions, segment_ids, cache, routes, remat=REMAT_POLICIES[remat])
 
 
+def mtp_hidden(
+    config: ModelConfig,
+    params: Any,
+    hidden: jax.Array,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array | None = None,
+    *,
+    remat: str = "none",
+) -> tuple[jax.Array, dict[str, Any]]:
+    """The states ``[M, B, T, D]`` from which multi-token prediction guesses, for models that have it
+    (``num_nextn_predict_layers``), and what they tell besides, for ``statistics``.
+
+    Args:
+      config, params, tokens, positions, segment_ids, remat: as ``forward`` takes them.
+      hidden: what ``forward`` gave.
+
+    Raises:
+      ValueError: a model without multi-token prediction.
+    """
+    if not config.num_nextn_predict_layers:
+        raise ValueError("the model has no multi-token prediction: num_nextn_predict_layers is 0")
+    family = _FAMILIES[config.architecture]
+    return family.mtp_hidden(config, params, hidden, tokens, positions, segment_ids, remat=REMAT_POLICIES[remat])
+
+
 def head_weight(config: ModelConfig, params: Any) -> jax.Array:
     """The output head ``[D, V]``."""
     return _FAMILIES[config.architecture].head_weight(config, params)
@@ -99,6 +129,26 @@ def abstract_params(config: ModelConfig, dtype: Any = jnp.float32) -> Any:
 def logical_axes(config: ModelConfig) -> Any:
     """Nested dict of tuples of logical axes."""
     return _FAMILIES[config.architecture].schema(config).axes()
+
+
+def route_shape(config: ModelConfig) -> tuple[int, int, str] | None:
+    """``(layers, experts per token, dtype)`` of the expert choices that a sampler may record; None: the model has no experts."""
+    return _FAMILIES[config.architecture].route_shape(config)
+
+
+def is_state(config: ModelConfig) -> Any:
+    """Nested dict of bools: the parameters that no gradient moves, but the ``statistics`` of an update."""
+    return _FAMILIES[config.architecture].schema(config).is_state()
+
+
+def statistics(config: ModelConfig, aux: dict[str, Any], counted: jax.Array) -> dict[str, Any]:
+    """What an update of the state parameters needs of one forward pass, in the place of each in the tree of parameters. Sums over
+    micro-batches are those of the update.
+
+    Args:
+      aux: of ``forward``. counted: bool ``[B, T]``, false on padding.
+    """
+    return _FAMILIES[config.architecture].statistics(config, aux, counted)
 
 
 def param_shardings(config: ModelConfig, layout: Layout) -> Any:

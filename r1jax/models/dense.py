@@ -164,6 +164,15 @@ def _scan(layer, x, params, cache: Cache | None, remat):
     return x, cache._replace(own=write_entry(cache.own, entries, cache.own_length))
 
 
+def route_shape(config: ModelConfig) -> None:
+    """Dense models route nothing."""
+
+
+def statistics(config: ModelConfig, aux: dict[str, Any], counted: jax.Array) -> dict[str, Any]:
+    """Dense models have no state parameters."""
+    return {}
+
+
 def head_weight(config: ModelConfig, params: Any) -> jax.Array:
     """The output head ``[D, V]``; the embedding's transpose where they are tied."""
     return params["embed"]["embedding"].T if config.tie_word_embeddings else params["head"]["kernel"]

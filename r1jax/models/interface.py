@@ -9,7 +9,11 @@ Every architecture is a *family*: a module with
 ``init_block(config, rows, length, dtype) -> block``
     one block of cache, all leaves ``[L, rows, ..., length, width]``;
 ``block_axes(config) -> tree``
-    their logical axes.
+    their logical axes;
+``route_shape(config)``, ``statistics(config, aux, counted)``
+    see the functions of these names in ``models``;
+``mtp_hidden(config, params, hidden, tokens, positions, segment_ids)``
+    likewise, where ``config.num_nextn_predict_layers`` can be above 0.
 
 Hidden states, not logits, come out: the head (``head_weight``) is one op (``ops.head``) that sampler, reference
 and trainer share. Callers name no architecture: ``models.forward`` and its neighbours dispatch on the configuration.

@@ -13,19 +13,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from r1jax.models.precision import cast, dtype_at
 from r1jax.sharding import Layout
 
-AXES = "logical_axes"
+AXES, STATE = "logical_axes", "state"
 
 
 def parameter(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], scale: float) -> nnx.Param:
     """A weight drawn from a normal distribution of standard deviation ``scale``."""
-    return nnx.Param(jax.random.normal(rngs.params(), shape) * scale, **{AXES: axes})
+    return nnx.Param(jax.random.normal(rngs.params(), shape) * scale, **{AXES: axes, STATE: False})
 
 
-def constant(shape: tuple[int, ...], axes: tuple[str | None, ...], value: float) -> nnx.Param:
-    """A scale or a bias, initially ``value``."""
-    return nnx.Param(jnp.full(shape, value), **{AXES: axes})
+def constant(shape: tuple[int, ...], axes: tuple[str | None, ...], value: float, *, state: bool = False) -> nnx.Param:
+    """A scale or a bias, initially ``value``. ``state``: no gradient moves it, but what the forward pass counts."""
+    return nnx.Param(jnp.full(shape, value), **{AXES: axes, STATE: state})
 
 
 def _is_variable(x: Any) -> bool:
@@ -44,13 +45,21 @@ class Schema:
         self._graph, self._state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
 
     def shapes(self, dtype: Any = jnp.float32) -> Any:
-        """Nested dict of ``jax.ShapeDtypeStruct``."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), nnx.to_pure_dict(self._state))
+        """Nested dict of ``jax.ShapeDtypeStruct``, for computing in ``dtype`` (see ``precision.dtype_at``)."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: jax.ShapeDtypeStruct(x.shape, dtype_at(path, dtype)), nnx.to_pure_dict(self._state)
+        )
 
     def axes(self) -> Any:
         """Nested dict of tuples of logical axes."""
-        named = jax.tree.map(lambda v: v.get_metadata(AXES), self._state, is_leaf=_is_variable)
-        return nnx.to_pure_dict(named)
+        return self._metadata(AXES)
+
+    def is_state(self) -> Any:
+        """Nested dict of bools: which parameters are state (``constant``)."""
+        return self._metadata(STATE)
+
+    def _metadata(self, name: str) -> Any:
+        return nnx.to_pure_dict(jax.tree.map(lambda v: v.get_metadata(name), self._state, is_leaf=_is_variable))
 
     def shardings(self, layout: Layout) -> Any:
         """Nested dict of ``NamedSharding``."""
@@ -61,7 +70,7 @@ class Schema:
 
         def values(key):
             drawn = nnx.to_pure_dict(nnx.state(self._build(nnx.Rngs(key))))
-            return jax.tree.map(lambda x: x.astype(dtype), drawn)
+            return cast(drawn, dtype)
 
         return jax.jit(values, out_shardings=None if layout is None else self.shardings(layout))(key)
 

@@ -25,6 +25,18 @@ def compute_dtype(platform: str, name: str = "") -> jnp.dtype:
     return jnp.dtype(name or ("float32" if platform == "cpu" else "bfloat16"))
 
 
+def dtype_at(path: tuple[Any, ...], dtype: Any) -> jnp.dtype:
+    """The dtype of the parameter at ``path`` of a tree that computes in ``dtype``: routers stay float32, since a choice of
+    experts flips on little."""
+    kept = any(getattr(key, "key", None) == "router" for key in path)
+    return jnp.promote_types(dtype, jnp.float32) if kept else jnp.dtype(dtype)
+
+
 def cast(params: Any, dtype: Any) -> Any:
-    """Every floating array of a tree in ``dtype``; differentiable, and nothing where it already is."""
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
+    """Every floating array of a tree of parameters in ``dtype`` (see ``dtype_at``); differentiable, and nothing where it
+    already is."""
+
+    def one(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+        return x.astype(dtype_at(path, dtype)) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree_util.tree_map_with_path(one, params)

@@ -203,7 +203,8 @@ class _Run:
         self.learner = Learner(model.config, layout, settings, dtype)
         # One bucket holds every prompt, so that no rollout compiles for its own longest one.
         slots = dataclasses.replace(settings.sampler, prompt_bucket=max(settings.sampler.prompt_bucket, self.longest_prompt))
-        self.sampler = Sampler(model.config, sharding.layout(layout.mesh, sharding.ROLLOUT_RULES), slots, dtype)
+        decode = sharding.layout(layout.mesh, sharding.ROLLOUT_RULES)
+        self.sampler = Sampler(model.config, decode, slots, dtype, record_routes=True)
         self.tracker = Tracker(
             name, workdir.parent.parent, settings.track, self.sampler, tokenizer, self.stop_ids, pool, context
         )

@@ -33,6 +33,7 @@ from r1jax.training import (
     grpo_token_loss,
     init_state,
     make_optimizer,
+    router_loss,
 )
 
 
@@ -72,9 +73,17 @@ class Learner:
         self._on_policy = settings.minibatches * settings.epochs == 1
         passes = {"temperature": settings.temperature, "compute_dtype": dtype, "remat": settings.remat}
         self._optimizer = make_optimizer(settings.optimizer, settings.steps)
+        router = settings.router
         self._score = Scorer(config, layout, **passes)
-        self._micro_step = MicroStep(config, layout, grpo_token_loss(loss, on_policy=self._on_policy), **passes)
-        self._apply_step = ApplyStep(config, self._optimizer, layout)
+        self._micro_step = MicroStep(
+            config,
+            layout,
+            grpo_token_loss(loss, on_policy=self._on_policy),
+            auxiliary=router_loss(balance=router.balance, replayed=router.replay),
+            replay=router.replay,
+            **passes,
+        )
+        self._apply_step = ApplyStep(config, self._optimizer, layout, bias_rate=router.bias_rate)
         self._zero_grads = ZeroGrads(config, layout)
         decode = sharding.layout(layout.mesh, sharding.ROLLOUT_RULES)
         self._to_rollout = jax.jit(lambda params: cast(params, dtype), out_shardings=param_shardings(config, decode))
@@ -157,15 +166,18 @@ class Learner:
         ]
         rows = pack(items, row_tokens, self._settings.rows_per_microbatch)
         rows = rows._replace(token_weight=spread(rows, weights))
+        if self._settings.router.balance:
+            rows = rows._replace(balance_weight=token_weights(rows.segment_ids > 0, rows.sequence_index))
         return list(micro_batches(rows, self._settings.rows_per_microbatch))
 
     def _scored(self, state: TrainState, batch: Batch) -> Batch:
         """The batch on the mesh, with the log-probabilities that the loss reads."""
         batch = self._layout.put(batch, ("batch", "sequence"))
+        scored = batch if self._settings.router.replay else batch._replace(routes=None)
         if not self._on_policy:
-            batch = batch._replace(old_logprobs=self._score(state.params, batch))
+            batch = batch._replace(old_logprobs=self._score(state.params, scored))
         if self.needs_reference:
-            batch = batch._replace(ref_logprobs=self._score(state.reference, batch))
+            batch = batch._replace(ref_logprobs=self._score(state.reference, scored))
         return batch
 
     def _update(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, dict[str, float]]:

@@ -29,8 +29,6 @@ def write_wave(folder: epath.Path, samples: Sequence[GradedSample], rows: Mappin
     Args:
       rows: the data set's row of each prompt, by ``GradedSample.row``: kept with the wave, for the reader.
     """
-    if any(sample.sequence.routes is not None for sample in samples):
-        raise NotImplementedError("recorded expert choices are not kept in the ledger yet")
     lines = []
     for sample in samples:
         sequence = sample.sequence
@@ -47,8 +45,10 @@ def write_wave(folder: epath.Path, samples: Sequence[GradedSample], rows: Mappin
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     sequences = [sample.sequence for sample in samples]
     buffer = io.BytesIO()
+    recorded = [s.routes for s in sequences if s.routes is not None]
     np.savez(
         buffer,
+        **({"routes": np.concatenate(recorded)} if recorded else {}),
         prompt_tokens=np.concatenate([s.prompt_tokens for s in sequences]),
         prompt_lengths=np.array([len(s.prompt_tokens) for s in sequences]),
         tokens=np.concatenate([s.tokens for s in sequences]),
@@ -71,12 +71,15 @@ def read_wave(folder: epath.Path) -> list[GradedSample]:
         prompts = np.split(arrays["prompt_tokens"], np.cumsum(arrays["prompt_lengths"])[:-1])
         ends = np.cumsum(arrays["lengths"])[:-1]
         tokens, logprobs = np.split(arrays["tokens"], ends), np.split(arrays["logprobs"], ends)
+        routes: list[np.ndarray | None] = [None] * len(tokens)
+        if "routes" in arrays:
+            routes = np.split(arrays["routes"], np.cumsum(arrays["prompt_lengths"] + arrays["lengths"])[:-1])
     samples = []
     # Not splitlines(), which would also split at the line separators of Unicode inside a text.
     for i, text in enumerate((folder / ROLLOUTS).read_bytes().decode().rstrip("\n").split("\n")):
         line = json.loads(text)
         sequence = SampledSequence(
-            line["prompt_id"], line["sample"], prompts[i], tokens[i], logprobs[i], line["finish_reason"]
+            line["prompt_id"], line["sample"], prompts[i], tokens[i], logprobs[i], line["finish_reason"], routes[i]
         )
         samples.append(GradedSample(sequence, RewardRecord.from_json(line), line["row_index"], line["completion"]))
     return samples

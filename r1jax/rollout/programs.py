@@ -36,6 +36,8 @@ class DecodeState(NamedTuple):
       last: int32 ``[B]``, the next input.
       keys: uint32 ``[B, 2]``, the sequences' random keys.
       active: bool ``[B]``.
+      prompt_routes: uint ``[P, S, L, K]``, the experts of the prompts' tokens but for the last; None: not recorded.
+      routes: uint ``[B, C, L, K]``, those of the tokens that were fed: the prompt's last, then the drawn ones.
     """
 
     cache: Cache
@@ -44,6 +46,8 @@ class DecodeState(NamedTuple):
     last: jax.Array
     keys: jax.Array
     active: jax.Array
+    prompt_routes: jax.Array | None = None
+    routes: jax.Array | None = None
 
 
 class Limits(NamedTuple):
@@ -63,10 +67,12 @@ class Limits(NamedTuple):
 
 
 class Programs:
-    """The jitted programs for one model configuration on one layout."""
+    """The jitted programs for one model configuration on one layout. ``record_routes``: keep the experts' choices, where the
+    model has experts."""
 
-    def __init__(self, config: models.ModelConfig, layout: Layout, dtype: Any):
+    def __init__(self, config: models.ModelConfig, layout: Layout, dtype: Any, record_routes: bool):
         self.config, self.layout, self.dtype = config, layout, dtype
+        self.route_shape = models.route_shape(config) if record_routes else None
         self.by_layer = layout.platform == "cpu" and config.num_hidden_layers <= LAYERS_IN_A_LOOP
         state = self._state_shardings()
         everywhere = layout.replicated
@@ -86,7 +92,8 @@ class Programs:
         block = jax.tree.map(put, axes, is_leaf=is_axes)
         row = put(("batch",))
         wide = put(("batch", None))
-        return DecodeState(Cache(block, row, block, row), wide, wide, row, wide, row)
+        routes = None if self.route_shape is None else wide
+        return DecodeState(Cache(block, row, block, row), wide, wide, row, wide, row, routes, routes)
 
     def _arranged(self, stacks: Any) -> Any:
         """A block as the state holds it."""
@@ -101,6 +108,13 @@ class Programs:
         prompt = self._arranged(models.init_block(self.config, rows, prompt_length, self.dtype))
         own = self._arranged(models.init_block(self.config, B, length, self.dtype))
         zeros = functools.partial(jnp.zeros, dtype=jnp.int32)
+
+        def routes(rows: int, length: int) -> jax.Array | None:
+            if self.route_shape is None:
+                return None
+            layers, chosen, dtype = self.route_shape
+            return jnp.zeros((rows, length, layers, chosen), dtype)
+
         return DecodeState(
             Cache(prompt, zeros(rows), own, zeros(B)),
             tokens=zeros((B, length)),
@@ -108,6 +122,8 @@ class Programs:
             last=zeros(B),
             keys=jnp.zeros((B, 2), jnp.uint32),
             active=jnp.zeros(B, bool),
+            prompt_routes=routes(rows, prompt_length),
+            routes=routes(B, length),
         )
 
     def _fill(self, params, state: DecodeState, tokens, lengths, rows) -> DecodeState:
@@ -117,7 +133,7 @@ class Programs:
         segments = (jnp.arange(S) < lengths[:, None]).astype(jnp.int32)
         # Padding is at position 0. Were positions constant, XLA would fold rotary angles for seconds while compiling.
         positions = jnp.arange(S) * segments
-        _, filled, _ = models.forward(self.config, params, tokens, positions, segments, Cache(block, lengths))
+        _, filled, aux = models.forward(self.config, params, tokens, positions, segments, Cache(block, lengths))
 
         def put(block, new):  # a row past the end pads the list and is dropped
             return block.at[self._rows(rows)].set(new, mode="drop")
@@ -126,7 +142,10 @@ class Programs:
             prompt=jax.tree.map(put, state.cache.prompt, self._arranged(filled.prompt)),
             prompt_length=state.cache.prompt_length.at[rows].set(lengths, mode="drop"),
         )
-        return state._replace(cache=cache)
+        routes = state.prompt_routes
+        if routes is not None:
+            routes = routes.at[rows].set(aux["experts"].astype(routes.dtype), mode="drop")
+        return state._replace(cache=cache, prompt_routes=routes)
 
     def _admit(self, state: DecodeState, admitted, last, seed, rollout, prompt_ids, samples) -> DecodeState:
         """Starts new sequences in the lanes ``admitted [B]``: their first input and their random keys."""
@@ -158,11 +177,14 @@ class Programs:
             step, state = carry
             drawn = state.cache.own_length
             positions = (prompt_length + drawn)[:, None]
-            hidden, cache, _ = models.forward(self.config, params, state.last[:, None], positions, cache=state.cache)
+            hidden, cache, aux = models.forward(self.config, params, state.last[:, None], positions, cache=state.cache)
             logits = head_logits(hidden[:, 0], head)
             tokens, logprobs = sample(logits, uniforms(state.keys, drawn, logits.dtype), distribution)
             place = jnp.where(state.active, drawn, C)  # a place past the end is dropped
             length = drawn + state.active
+            routes = state.routes
+            if routes is not None:
+                routes = routes.at[rows, place].set(aux["experts"][:, 0].astype(routes.dtype), mode="drop")
             stopped = jnp.any(tokens[:, None] == limits.stop_ids, -1) | (length >= limits.max_tokens)
             return step + 1, DecodeState(
                 cache=cache._replace(own_length=length),
@@ -171,14 +193,20 @@ class Programs:
                 last=jnp.where(state.active, tokens, state.last),
                 keys=state.keys,
                 active=state.active & ~stopped,
+                prompt_routes=state.prompt_routes,
+                routes=routes,
             )
 
         _, state = jax.lax.while_loop(going_on, body, (jnp.int32(0), state))
         return state, (state.active, state.cache.own_length)
 
     def _copy_out(self, state: DecodeState, lanes):
-        """The tokens and log-probabilities of some lanes ``[n]``, so that decoding may go on meanwhile."""
-        return state.tokens[lanes], state.logprobs[lanes]
+        """Tokens, log-probabilities and, where recorded, expert choices (the prompt's, then the fed tokens') of some lanes
+        ``[n]``, so that decoding may go on meanwhile."""
+        if state.routes is None:
+            return state.tokens[lanes], state.logprobs[lanes], None
+        rows = lanes // (state.last.shape[0] // state.cache.prompt_length.shape[0])
+        return state.tokens[lanes], state.logprobs[lanes], (state.prompt_routes[rows], state.routes[lanes])
 
     def _move(self, state: DecodeState, rows, length: int) -> DecodeState:
         """Moves prompt rows ``rows [P']`` (with their lanes) to a bucket of P' rows and completions of ``length``.
@@ -209,10 +237,12 @@ class Programs:
             last=state.last[lanes],
             keys=state.keys[lanes],
             active=state.active[lanes] & jnp.repeat(rows >= 0, N),
+            prompt_routes=None if state.prompt_routes is None else state.prompt_routes[source],
+            routes=None if state.routes is None else resize(state.routes[lanes], 1),
         )
 
 
 @functools.lru_cache(maxsize=8)
-def programs_for(config: models.ModelConfig, layout: Layout, dtype: Any) -> Programs:
+def programs_for(config: models.ModelConfig, layout: Layout, dtype: Any, record_routes: bool = False) -> Programs:
     """The programs that all samplers of one kind share: what one has compiled, none compiles again."""
-    return Programs(config, layout, dtype)
+    return Programs(config, layout, dtype, record_routes)

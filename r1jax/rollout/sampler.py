@@ -38,6 +38,7 @@ class Sampler:
       layout: the mesh under the rollout's rules.
       settings: slots, chunk and buckets.
       dtype: of the cache; the parameters given to ``run`` should have it too.
+      record_routes: give sequences the expert choices that were made for them; nothing for models without experts.
     """
 
     def __init__(
@@ -46,10 +47,14 @@ class Sampler:
         layout: Layout,
         settings: SamplerSettings | None = None,
         dtype: Any = jnp.float32,
+        *,
+        record_routes: bool = False,
     ):
         self.config, self.layout = config, layout
         self.settings = settings or SamplerSettings()
-        self._programs = programs_for(config, layout, jnp.dtype(dtype))
+        self._programs = programs_for(
+            config, layout, jnp.dtype(dtype), record_routes and models.route_shape(config) is not None
+        )
 
     # ------------------------------------------------------------------------------------------ the plan of a wave
     def _lanes(self, wave: Wave) -> int:
@@ -235,14 +240,15 @@ class Sampler:
 
         def read() -> Iterator[SampledSequence]:
             for some, arrays in copies:
-                tokens, logprobs = (np.asarray(x) for x in arrays)
+                tokens, logprobs, routes = jax.tree.map(np.asarray, arrays)
                 for i, (lane, prompt, sample) in enumerate(some):
-                    n = int(length[lane])
-                    yield self._sequence(wave, prompt, sample, tokens[i, :n], logprobs[i, :n])
+                    n, fed = int(length[lane]), len(wave.prompts[prompt]) - 1
+                    chosen = None if routes is None else np.concatenate([routes[0][i, :fed], routes[1][i, :n]])
+                    yield self._sequence(wave, prompt, sample, tokens[i, :n], logprobs[i, :n], chosen)
 
         return read()
 
-    def _sequence(self, wave: Wave, prompt: int, sample: int, ids: np.ndarray, logprobs: np.ndarray) -> SampledSequence:
+    def _sequence(self, wave: Wave, prompt: int, sample: int, ids, logprobs, routes) -> SampledSequence:
         return SampledSequence(
             prompt_id=wave.prompt_ids[prompt],
             sample=wave.first_sample + sample,
@@ -250,6 +256,7 @@ class Sampler:
             tokens=ids.copy(),
             logprobs=logprobs.copy(),
             finish_reason="stop" if int(ids[-1]) in wave.stop_ids else "length",
+            routes=None if routes is None else np.concatenate([routes, routes[-1:]]),
         )
 
     def _fit_bucket(self, state, wave: Wave, slots: Slots, active: np.ndarray, length: np.ndarray) -> DecodeState:

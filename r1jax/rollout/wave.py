@@ -78,7 +78,8 @@ class SampledSequence:
       tokens: int32 ``[length]``, the end-of-sequence token included where there is one.
       logprobs: float32 ``[length]``, of the temperature-scaled full softmax (at temperature 1 for greedy).
       finish_reason: ``stop`` (an end-of-sequence token) or ``length``.
-      routes: uint ``[length, L, K]``, recorded expert choices, or None.
+      routes: uint ``[prompt length + length, L, K]``, recorded expert choices of prompt and completion, or None. The last
+        token was never fed to the model; it holds the choice of the one before.
     """
 
     prompt_id: int

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from r1jax.models import ModelConfig, abstract_params, param_shardings
-from r1jax.models.precision import cast
+from r1jax.models.precision import cast, dtype_at
 from r1jax.sharding import Layout
 from r1jax.training.optimizer import Optimizer
 
@@ -89,4 +89,4 @@ def copy_params(params: Any, dtype: Any) -> Any:
 
     Refreshing the reference is ``state._replace(reference=copy_params(state.params, dtype))``.
     """
-    return jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), params)
+    return jax.tree_util.tree_map_with_path(lambda path, x: jnp.array(x, dtype_at(path, dtype), copy=True), params)

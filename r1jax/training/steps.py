@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1jax.losses import PolicyLoss, grpo_loss, sft_loss
-from r1jax.models import ModelConfig, abstract_params, param_shardings
+from r1jax.losses import PolicyLoss, grpo_loss, router_bias_update, sft_loss
+from r1jax.models import ModelConfig, abstract_params, is_state, param_shardings, statistics
 from r1jax.models.logprobs import token_logprobs
 from r1jax.sharding import Layout
+from r1jax.training.auxiliary import AuxiliaryLoss, no_auxiliary_loss
 from r1jax.training.optimizer import Optimizer
 from r1jax.training.state import TrainState, state_shardings
 
@@ -72,6 +73,8 @@ class ZeroGrads:
 class MicroStep:
     """``micro_step(params, grads, batch) -> (grads, metrics)``: adds one micro-batch's gradients.
 
+    What a state parameter is updated by (``models.statistics``) is added up in its place among the gradients.
+
     ``grads`` is donated. ``batch`` is a ``data.Batch`` of one shape, on the host or already laid out; its rows divide over
     the batch shards. ``metrics`` are scalars on the device.
 
@@ -82,6 +85,8 @@ class MicroStep:
       temperature: what was sampled with, and is scored with.
       compute_dtype: see ``models.precision``; the master weights are cast once, inside.
       remat: a name of ``models.REMAT_POLICIES``.
+      auxiliary: the loss of what the forward pass tells besides.
+      replay: take the batch's recorded expert choices, where there are some.
 
     Attributes:
       jitted: the compiled function; call it inside ``layout.use()``.
@@ -96,16 +101,22 @@ class MicroStep:
         temperature: float = 1.0,
         compute_dtype: Any = jnp.float32,
         remat: str = "nothing",
+        auxiliary: AuxiliaryLoss = no_auxiliary_loss,
+        replay: bool = True,
     ):
         self.layout = layout
         shardings = param_shardings(config, layout)
 
-        def loss(params: Any, batch: Any) -> tuple[jax.Array, Metrics]:
-            logprobs, entropy, _ = token_logprobs(config, params, batch, temperature, compute_dtype, remat)
-            return token_loss(logprobs, entropy, batch)
+        def loss(params: Any, batch: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+            scored = batch if replay else batch._replace(routes=None)
+            logprobs, entropy, aux = token_logprobs(config, params, scored, temperature, compute_dtype, remat)
+            value, metrics = token_loss(logprobs, entropy, batch)
+            more, told = auxiliary(aux, batch)
+            return value + more, (metrics | told, statistics(config, aux, batch.segment_ids > 0))
 
         def micro_step(params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
-            new, metrics = jax.grad(loss, has_aux=True)(params, batch)
+            new, (metrics, counts) = jax.grad(loss, has_aux=True)(params, batch)
+            new = _placed(new, counts)
             return jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, new), metrics
 
         self.jitted = jax.jit(
@@ -121,22 +132,42 @@ class MicroStep:
             return self.jitted(params, grads, batch)
 
 
+def _placed(tree: Any, some: Any) -> Any:
+    """The tree with the leaves of ``some``, a part of such a tree, in their places."""
+    if not isinstance(some, dict):
+        return some
+    return tree | {name: _placed(tree[name], value) for name, value in some.items()}
+
+
 class ApplyStep:
     """``apply_step(state, grads) -> (state, metrics)``: clips by the norm of the whole gradient, and updates.
 
+    State parameters (``models.is_state``) have no gradient: they are no part of the norm, no optimizer sees them, and they
+    move by ``losses.router_bias_update`` of what was counted for them.
+
     The state is donated and ``grads`` is consumed. Metrics, scalars on the device: ``grad_norm`` (before the clip),
-    ``lr``, and ``skipped``: 1 where the gradient was not finite, so that parameters and moments stayed as they were.
+    ``lr``, and ``skipped``: 1 where the gradient was not finite, so that parameters and moments stayed as they were; for a model
+    with such state ``expert_load_max``: of all layers, the largest load of an expert, as a multiple of the mean.
+
+    Args:
+      bias_rate: of the state parameters.
 
     Attributes:
       jitted: the compiled function ``(params, opt_state, step, grads)``; call it inside ``layout.use()``.
     """
 
-    def __init__(self, config: ModelConfig, optimizer: Optimizer, layout: Layout):
+    def __init__(self, config: ModelConfig, optimizer: Optimizer, layout: Layout, *, bias_rate: float = 0.0):
         self.layout = layout
+        states = is_state(config)
         shardings = state_shardings(config, optimizer, layout)
         kept = (shardings.params, shardings.opt_state, layout.replicated)
 
         def apply_step(params: Any, opt_state: Any, step: jax.Array, grads: Any) -> tuple[Any, Any, jax.Array, Metrics]:
+            counts = [count for count, state in zip(jax.tree.leaves(grads), jax.tree.leaves(states)) if state]
+            moved = jax.tree.map(
+                lambda p, count, state: router_bias_update(p, count, rate=bias_rate) if state else p, params, grads, states
+            )
+            grads = jax.tree.map(lambda g, state: jnp.zeros_like(g) if state else g, grads, states)
             norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
             finite = jnp.isfinite(norm)
             if optimizer.clip_norm:
@@ -144,11 +175,14 @@ class ApplyStep:
                 grads = jax.tree.map(lambda g: g * scale, grads)
             updates, new_opt_state = optimizer.transform.update(grads, opt_state, params)
             rate = optimizer.learning_rate(step)
-            new_params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), params, updates)
+            new_params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), moved, updates)
             params, opt_state = jax.tree.map(
                 lambda new, old: jnp.where(finite, new, old), (new_params, new_opt_state), (params, opt_state)
             )
             metrics = {"grad_norm": norm, "lr": rate, "skipped": 1.0 - finite}
+            if counts:
+                loads = [jnp.max(c / jnp.maximum(jnp.mean(c, axis=-1, keepdims=True), 1)) for c in counts]
+                metrics["expert_load_max"] = jnp.max(jnp.stack(loads))
             return params, opt_state, step + 1, metrics
 
         self.jitted = jax.jit(

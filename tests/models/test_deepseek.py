@@ -1,6 +1,7 @@
 """DeepSeek models against transformers: logits, cached decoding, gradients, gates, all on random small configurations."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -168,6 +169,7 @@ def pair(request):
 TOKENS = np.random.default_rng(0).integers(0, 67, (2, 50)).astype(np.int32)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def logits_of(config, params, tokens, **more):
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     hidden, _, aux = models.forward(config, params, tokens, positions, **more)
@@ -184,7 +186,7 @@ def test_logits_equal_transformers(pair):
     config, model, params = pair
     with torch.no_grad():
         want = model(torch.tensor(TOKENS).long()).logits.numpy()
-    got, _ = jax.jit(logits_of, static_argnums=0)(config, params, TOKENS)
+    got, _ = logits_of(config, params, TOKENS)
     np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
 
 
@@ -215,7 +217,8 @@ def test_absorbed_decoding_equals_the_naive_form(pair, by_layer):
     segments = (np.arange(S) < length[:, None]).astype(np.int32)
     tokens = TOKENS[:, :S] * segments
     block = models.init_block(config, P, S)
-    _, filled, _ = models.forward(config, params, tokens, np.arange(S) * segments, segments, Cache(block, length))
+    fill = jax.jit(models.forward, static_argnums=0)
+    _, filled, _ = fill(config, params, tokens, np.arange(S) * segments, segments, Cache(block, length))
     own = models.init_block(config, P * lanes, 8)
     prompt = filled.prompt
     if by_layer:
@@ -244,7 +247,8 @@ def test_padding_and_neighbours_change_nothing_and_route_nowhere(pair):
     tokens = np.concatenate([TOKENS[1:, :7], TOKENS[:1, :20], np.zeros((1, 3), np.int32)], 1)
     segments = np.array([[1] * 7 + [2] * 20 + [0] * 3])
     positions = np.concatenate([np.arange(7), np.arange(20), np.zeros(3, int)])[None]
-    hidden, _, packed = models.forward(config, params, tokens, positions, segments)
+    forward = jax.jit(models.forward, static_argnums=0)
+    hidden, _, packed = forward(config, params, tokens, positions, segments)
     got = hidden[:, 7:27] @ models.head_weight(config, params)
     np.testing.assert_allclose(got, alone, atol=1e-5 * np.abs(alone).max())
     np.testing.assert_array_equal(packed["experts"][:, 7:27], aux["experts"])

@@ -11,49 +11,12 @@ from flax import nnx
 
 from r1jax.models.cache import InPlace, by_layer, is_by_layer, write_entry, write_prompts
 from r1jax.models.config import ModelConfig
-from r1jax.models.deepseek.attention import LatentAttention
-from r1jax.models.deepseek.experts import Mixture
+from r1jax.models.deepseek.block import EXPERTS, Block, embed, rope_of, stacks
+from r1jax.models.deepseek.mtp import Predictor
 from r1jax.models.dense import Embedding
 from r1jax.models.interface import Cache
-from r1jax.models.layers import MLP, Linear, RMSNorm, accumulation_dtype, rope_frequencies, rotary, rotary_magnitude
+from r1jax.models.layers import Linear, RMSNorm, accumulation_dtype
 from r1jax.models.parameters import Schema
-from r1jax.sharding import constrain
-
-DENSE, EXPERTS = "dense_layers", "expert_layers"
-
-
-def stacks(config: ModelConfig) -> tuple[tuple[str, int], ...]:
-    """``(name, layers)`` of the stacks that the model has, in order."""
-    dense = config.num_hidden_layers if config.experts is None else config.experts.first_k_dense_replace
-    both = ((DENSE, dense), (EXPERTS, config.num_hidden_layers - dense))
-    return tuple((name, layers) for name, layers in both if layers)
-
-
-class Block(nnx.Module):
-    """One decoder layer, dense or of experts."""
-
-    def __init__(self, rngs: nnx.Rngs, stack: tuple[int, ...], config: ModelConfig, kind: str):
-        D, eps = config.hidden_size, config.rms_norm_eps
-        self.input_norm = RMSNorm(stack, D, eps)
-        self.attention = LatentAttention(rngs, stack, config)
-        self.post_attention_norm = RMSNorm(stack, D, eps)
-        if kind == EXPERTS:
-            self.moe = Mixture(rngs, stack, config)
-        else:
-            self.mlp = MLP(rngs, stack, D, config.intermediate_size, config.initializer_range, config.mlp_bias)
-
-    def __call__(self, x, rope, segment_ids, cache: Cache | None, routes):
-        with jax.named_scope("attention"):
-            y, entries, own = self.attention(self.input_norm(x), rope, segment_ids, cache)
-            x = constrain(x + y, "batch", "sequence", "activation_embed")
-        y = self.post_attention_norm(x)
-        if hasattr(self, "moe"):
-            with jax.named_scope("experts"):
-                y, aux = self.moe(y, segment_ids, routes)
-        else:
-            with jax.named_scope("mlp"):
-                y, aux = self.mlp(y), {}
-        return constrain(x + y, "batch", "sequence", "activation_embed"), entries, own, aux
 
 
 class Decoder(nnx.Module):
@@ -64,6 +27,8 @@ class Decoder(nnx.Module):
         for name, layers in stacks(config):
             setattr(self, name, Block(rngs, (layers,), config, name))
         self.final_norm = RMSNorm((), config.hidden_size, config.rms_norm_eps)
+        if config.num_nextn_predict_layers:
+            self.mtp = Predictor(rngs, (config.num_nextn_predict_layers,), config)
         if not config.tie_word_embeddings:
             shape = (config.hidden_size, config.vocab_size)
             self.head = Linear(rngs, (), "BTD,DV->BTV", shape, ("embed", "vocab"), 1, config.initializer_range)
@@ -101,11 +66,28 @@ def head_weight(config: ModelConfig, params: Any) -> jax.Array:
     return params["embed"]["embedding"].T if config.tie_word_embeddings else params["head"]["kernel"]
 
 
-def rope_of(config: ModelConfig, positions: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines of the rotary part."""
-    frequencies = rope_frequencies(config.latent.qk_rope_head_dim, config.rope_theta, config.rope_scaling)
-    magnitude = rotary_magnitude(config.rope_scaling)
-    return tuple(x * magnitude for x in rotary(positions, frequencies, dtype))
+def route_shape(config: ModelConfig) -> tuple[int, int, str] | None:
+    """``(layers, experts per token, smallest dtype)`` of recorded choices; None without experts."""
+    if config.experts is None:
+        return None
+    layers = config.num_hidden_layers - config.experts.first_k_dense_replace
+    return layers, config.experts.num_experts_per_tok, "uint8" if config.experts.n_routed_experts <= 256 else "uint16"
+
+
+def statistics(config: ModelConfig, aux: dict[str, Any], counted: jax.Array) -> dict[str, Any]:
+    """What each state parameter is updated by, in its place in the tree: the load of the experts, ``[L, E]``. With
+    ``mtp_hidden``'s ``aux`` in ``aux``, those of multi-token prediction too."""
+    if config.experts is None or not config.experts.selection_bias:
+        return {}
+
+    def load(experts):  # [B, T, L, K]; a number past the last expert is none
+        layer = jnp.arange(experts.shape[2])[:, None]
+        ones = jnp.broadcast_to(counted[..., None, None].astype(jnp.float32), experts.shape)
+        zeros = jnp.zeros((experts.shape[2], config.experts.n_routed_experts), jnp.float32)
+        return {"moe": {"router": {"bias": zeros.at[layer, experts].add(ones, mode="drop")}}}
+
+    predicted = {"mtp": {"block": load(aux["mtp_experts"])}} if "mtp_experts" in aux else {}
+    return {EXPERTS: load(aux["experts"])} | predicted
 
 
 def forward(config, params, tokens, positions, segment_ids=None, cache=None, routes=None, *, remat=None):
@@ -113,9 +95,7 @@ def forward(config, params, tokens, positions, segment_ids=None, cache=None, rou
     with ``routes`` the experts are those."""
     if segment_ids is None:
         segment_ids = jnp.ones_like(tokens)
-    # Gathered over fsdp before the lookup: left to itself, XLA would replicate what was looked up.
-    x = constrain(params["embed"]["embedding"], "activation_vocab", "activation_embed")[tokens]
-    x = constrain(x, "batch", "sequence", "activation_embed")
+    x = embed(params, tokens)
     rope = rope_of(config, positions, accumulation_dtype(x))
     if routes is not None:
         routes = jnp.moveaxis(routes, 2, 0)

@@ -24,7 +24,7 @@ class Router(nnx.Module):
         self.experts = config.experts
         self.kernel = parameter(rngs, (*stack, D, E), (*layer, "embed", None), config.initializer_range)
         if config.experts.selection_bias:
-            self.bias = constant((*stack, E), (*layer, None), 0.0)
+            self.bias = constant((*stack, E), (*layer, None), 0.0, state=True)
 
     def scores(self, x: Array) -> Array:
         """``[B, T, E]``: how well each expert suits each token."""
