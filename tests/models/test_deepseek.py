@@ -160,7 +160,13 @@ def params_of(model, config):
     return params | ({"dense_layers": stacked(layers[:dense])} if dense else {})
 
 
-@pytest.fixture(scope="module", params=CONFIGS.values(), ids=CONFIGS.keys())
+FAST = ("v3", "v2 with groups")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c, id=n, marks=() if n in FAST else pytest.mark.slow) for n, c in CONFIGS.items()],
+)
 def pair(request):
     model = randomised(published(request.param), 3)
     return request.param, model, params_of(model, request.param)
