@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1jax.rewards import Verdict, answer_key, grade_math, same_answer, verify_math
+from r1jax.rewards.expressions.reading.parser import parse
 
 EQUAL = r"""
 72 | 72
@@ -202,99 +203,55 @@ def test_keys_group_votes():
     assert not same_answer("<think>1", "<think>1")
 
 
-BOMBS = {
-    "tower": "10^{10^{10}}",
-    "power tower": "9**9**9**9",
-    "negative tower": "10^{-10^{10}}",
-    "factorial": "100000!",
-    "factorial tower": "((9!)!)!",
-    "parentheses": "(" * 5000 + "72" + ")" * 5000,
-    "open": "(" * 5000,
-    "braces": "{" * 5000,
-    "digits": "1" * 100_000,
-    "decimals": "0." + "1" * 100_000,
-    "scientific": "1e1000000",
-    "boxes": "\\boxed{" * 20_000,
-    "boxes of nothing": "\\boxed{}" * 20_000,
-    "fractions": "\\frac" * 2000,
-    "roots": "\\sqrt" * 900 + "2",
-    "sines": "\\sin" * 900 + "x",
-    "powers": "2^" * 900 + "2",
-    "signs": "\\{1\\pm" * 28 + "1" + "\\}" * 28,
-    "minus": "-" * 900 + "1",
-    "long sum": "+".join(f"\\sin({i}x)" for i in range(120)),
-    "list of roots": ",".join(f"\\sqrt{{{i}}}" for i in range(250)),
-    "exponentials": "e^{e^{e^{e^{9}}}}",
-    "great angle": "\\sin(10^{900})",
-    "cancellation": "10^{900}+x-10^{900}",
-    "symbols in exponents": "x^{x^{x^{x^{x}}}}",
-    "binomial": "\\binom{1000000}{500000}",
-    "dollars": "$" * 100_000,
-    "tags": "<answer>" * 50_000,
-    "commas": "1," * 50_000,
-    "blanks": " " * 1_000_000 + "7",
-    "inline": "\\(" * 50_000,
-    "combining": "7" + "\u0301" * 3000,
-    "surrogate": "\ud800 72",
-    "control": "7\x002",
-    "matrices": "\\begin{pmatrix}" * 300,
-}
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_bombs_go_off_quickly_and_are_never_right(name):
-    bomb = BOMBS[name]
-    start = time.process_time()
-    for gold in ("72", "\\sqrt{2}x", "(1,2)", "\\{1,\\sqrt2\\}", "Evelyn"):
-        for text in (bomb, f"\\boxed{{{bomb}}}", f"<answer>{bomb}</answer>"):
-            assert verify_math(gold, text) is not Verdict.RIGHT
-    verify_math(bomb, bomb)
-    answer_key(bomb)
-    assert time.process_time() - start < 5  # 17 gradings; the slowest takes about 0.1 s
-
-
-ATTACKS = [
-    "__import__('os').system('touch {mark}')",
-    "exec(\"open('{mark}','w')\")",
-    "().__class__.__bases__[0].__subclasses__()",
-    "\\text{{__import__('os').system('touch {mark}')}}",
-    "Integer(__import__('os').system('touch {mark}'))",
-    "lambda: open('{mark}', 'w')",
-    "[open('{mark}','w') for _ in (1,)]",
-    'f\'{{open("{mark}","w")}}\'',
-    "\\immediate\\write18{{touch {mark}}}",
-]
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_no_text_is_run(attack, tmp_path, monkeypatch):
-    import builtins
-    import subprocess
-
-    def forbidden(*_, **__):
-        raise AssertionError("text of a model was run")
-
-    mark = tmp_path / "mark"
-    text = attack.format(mark=mark)
-    verify_math("72", "1")  # lazy imports first
-    verify_math("\\sqrt{2}", "1")
-    monkeypatch.setattr(builtins, "eval", forbidden)
-    monkeypatch.setattr(builtins, "exec", forbidden)
-    monkeypatch.setattr(os, "system", forbidden)
-    monkeypatch.setattr(subprocess, "Popen", forbidden)
-    for completion in (text, f"\\boxed{{{text}}}", f"<answer>{text}</answer>"):
-        assert verify_math("72", completion) is not Verdict.RIGHT
-        assert verify_math(text, "72") is not Verdict.RIGHT
-        answer_key(completion)
-    assert not mark.exists()
-
-
 def test_plain_numbers_are_fast():
     """Tens of thousands a second on one core; a tenth of that here, for a busy machine."""
     cases = [(str(i), f"<think>so</think> <answer>{i + i % 2}</answer>") for i in range(5_000)]
     start = time.process_time()
     right = sum(bool(verify_math(gold, prediction)) for gold, prediction in cases)
     assert right == 2_500 and time.process_time() - start < 1
+
+
+PAIRS = Path(__file__).parents[1] / "data" / "mathematics" / "pairs.txt"
+
+
+def labelled():
+    """(family, label, gold, prediction) of each labelled pair."""
+    family = None
+    for line in PAIRS.read_text().splitlines():
+        if line.startswith("# "):
+            family = line[2:]
+        elif line:
+            label, gold, prediction = (part.strip() for part in f"{line} ".split(" ;; "))
+            yield family, label, gold, prediction.replace("⏎", "\n")
+
+
+FAMILIES = list(dict.fromkeys(case[0] for case in labelled()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_labelled_pairs(family):
+    cases = [case for case in labelled() if case[0] == family]
+    assert {label for _, label, _, _ in cases} == {"right", "wrong"}
+    verdicts = [(gold, prediction, label, grade_math(gold, prediction)) for _, label, gold, prediction in cases]
+    assert [case for case in verdicts if (case[3][0] is Verdict.RIGHT) != (case[2] == "right")] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_answer_is_itself(family):
+    golds = {gold for name, _, gold, _ in labelled() if name == family}
+    assert [gold for gold in golds if not verify_math(gold, gold)] == []
+
+
+def test_votes_agree_with_verdicts():
+    """Wrong answers share a key only where votes leave out what differs: a unit, a name, the sign of x."""
+    cases = list(labelled())
+    right = [same_answer(gold, prediction) for _, label, gold, prediction in cases if label == "right"]
+    assert sum(right) > 0.9 * len(right)
+    mixed = {
+        (gold, prediction) for _, label, gold, prediction in cases if label == "wrong" and same_answer(gold, prediction)
+    }
+    of_units = {pair for pair in mixed if all(parse(side).kind == "unit" for side in pair)}
+    assert mixed - of_units == {("x", "|x|"), ("x=5", "y=5")}
 
 
 DATA = Path(os.environ.get("R1JAX_DATA", Path(__file__).parents[3] / "shared/data"))

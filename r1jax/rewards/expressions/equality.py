@@ -375,7 +375,8 @@ def _same_structure(left: Node, right: Node) -> bool:
         return other.kind == "number" and bare.value[0].isdigit() and other.value == int(bare.value[0])
     vectors = vector(left), vector(right)
     if None not in vectors:
-        return _in_order(*vectors)
+        rows_and_columns = left.kind == right.kind == "matrix" and len(left.args) != len(right.args)
+        return not rows_and_columns and _in_order(*vectors)
     if kinds == {"mod"}:
         return _same_residue(left, right)
     if (same := regions.same_region(left, right)) is not None:

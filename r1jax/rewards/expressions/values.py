@@ -41,9 +41,9 @@ _steps: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("steps
 
 
 @contextlib.contextmanager
-def budget(steps: int = STEPS) -> Iterator[None]:
-    """Bounds the work inside: each operation on values spends of it, whatever the machine's speed."""
-    token = _steps.set([steps])
+def budget() -> Iterator[None]:
+    """Bounds the work inside to ``STEPS``: each operation on values spends of it, whatever the machine's speed."""
+    token = _steps.set([STEPS])
     try:
         yield
     finally:

@@ -396,7 +396,4 @@ def parse(text: str, commas_group: bool = True) -> Node:
     Raises:
       Unreadable: it is none of this grammar, or beyond its bounds.
     """
-    try:
-        return _Parser(tokenize(text, commas_group)).whole()
-    except RecursionError:  # the caller's own stack was nearly full
-        raise Unreadable("nested too deep") from None
+    return _Parser(tokenize(text, commas_group)).whole()
