@@ -187,27 +187,27 @@ def real_roots(node: Node, bits: int) -> list[Fraction]:
     return sorted(roots)
 
 
+def _value(coefficients: list[Fraction], x: Fraction) -> Fraction:
+    value = Fraction(0)
+    for coefficient in coefficients:
+        value = value * x + coefficient
+    return value
+
+
 def _refined(coefficients: list[Fraction], low: Fraction, high: Fraction, bits: int) -> Fraction:
-    """The one zero between ``low`` and ``high``, by halving."""
-
-    def sign(x: Fraction) -> int:
-        value = Fraction(0)
-        for coefficient in coefficients:
-            value = value * x + coefficient
-        return (value > 0) - (value < 0)
-
-    at_low = sign(low)
-    if low == high or not at_low:
+    """The one simple zero inside ``(low, high)``, by halving; either end may be another zero."""
+    if low == high:
         return low
-    if not sign(high):
-        return high
+    degree = len(coefficients) - 1
+    slope = [coefficient * (degree - i) for i, coefficient in enumerate(coefficients[:-1])]
+    rising = (_value(coefficients, low) or _value(slope, low)) < 0
     while high - low > Fraction(1, 2**bits):
         spend(4)
         middle = (low + high) / 2
-        here = sign(middle)
+        here = _value(coefficients, middle)
         if not here:
             return middle
-        low, high = (middle, high) if here == at_low else (low, middle)
+        low, high = (middle, high) if (here < 0) == rising else (low, middle)
     return (low + high) / 2
 
 

@@ -23,6 +23,7 @@ class Cursor:
         self.place = 0
         self.depth = 0
         self.bars = 0
+        self.integrals = 0  # whose dx is still to come
 
     @property
     def token(self) -> Token:
@@ -174,14 +175,22 @@ class Commands(Cursor):
     def command_int(self, _: Token) -> Node:
         below, above = self.limits()
         self.deepen()
+        self.integrals += 1
         body = self.sum()
+        self.integrals -= 1
         self.depth -= 1
-        factors = body.args if body.kind == "mul" else ()
+        *terms, last = body.args if body.kind == "add" else (body,)
+        factors = last.args if last.kind == "mul" else ()
         if len(factors) < 2 or factors[-2] != Node("symbol", value="d") or factors[-1].kind != "symbol":
             raise Unreadable("an integral without its variable")
         rest = factors[:-2] or (number(1),)
+        terms.append(rest[0] if len(rest) == 1 else Node("mul", rest))
+        integrand = terms[0] if len(terms) == 1 else Node("add", tuple(terms))
         limits = () if below is None or above is None else (below, above)
-        return Node("integral", (rest[0] if len(rest) == 1 else Node("mul", rest), *limits), factors[-1].value)
+        return Node("integral", (integrand, *limits), factors[-1].value)
+
+    def at_differential(self) -> bool:
+        return bool(self.integrals) and self.token[:2] == ("symbol", "d") and self.following.kind == "symbol"
 
     def function(self, name: str) -> Node:
         exponent, base = None, None
@@ -213,7 +222,11 @@ class Commands(Cursor):
             arguments = (self.primary(),)
         else:
             factors = [self.unary()]
-            while self.token.kind != "function" and (self.token.kind == "symbol" or self.starts_factor()) and name != "root":
+            while (
+                not (self.at_differential() or self.token.kind == "function")
+                and (self.token.kind == "symbol" or self.starts_factor())
+                and name != "root"
+            ):
                 factors.append(self.power())
             arguments = (factors[0] if len(factors) == 1 else Node("mul", tuple(factors)),)
         self.depth -= 1
