@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import r1jax
 
-COMMANDS = ("run", "convert", "export", "generate", "evaluate", "models", "report")
+COMMANDS = ("run", "convert", "export", "generate", "chat", "evaluate", "models", "report")
 
 COMPLETE, FAILED, BAD_INPUT = 0, 1, 2
 

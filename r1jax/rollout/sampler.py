@@ -130,6 +130,28 @@ class Sampler:
             deliver(pending)
         return [finished[key] for key in sorted(finished)]
 
+    def stream(self, params: Any, wave: Wave) -> Iterator[np.ndarray]:
+        """Samples one sequence (a wave of one prompt and one sample) and gives its new token ids chunk by chunk; the last one
+        may be an end-of-sequence token. Stop iterating to stop sampling."""
+        if len(wave.prompts) != 1 or wave.samples != 1:
+            raise ValueError(f"a stream is of one sequence, not of {len(wave.prompts)} prompts x {wave.samples} samples")
+        self._check(wave)
+        with self.layout.use():
+            slots = Slots(wave, self._first_rows(wave), 1)
+            state = self._programs.empty(slots.rows, 1, self._prompt_length(wave), self._lengths(wave)[0])
+            state, given = self._admit(params, state, wave, slots, slots.admit()), 0
+        while True:
+            with self.layout.use():  # not around the yield: the caller has its own ambient layout
+                state, status = self._decode(params, state, wave, slots)
+                active, length = (np.asarray(x) for x in status)
+                tokens = np.asarray(state.tokens[0, : int(length[0])])
+            yield tokens[given:]
+            given = len(tokens)
+            if not active[0]:
+                return
+            with self.layout.use():
+                state = self._fit_bucket(state, wave, slots, active, length)
+
     def warm_up(self, params: Any, wave: Wave) -> None:
         """Compiles every program that waves of these limits may need, on empty states, so that none compiles later.
 
