@@ -68,6 +68,7 @@ def _set_limits(limits: dict[str, int]) -> None:
 
 
 def _give_up_everything(job: Job, filter_program: bytes) -> None:
+    linux.bound_capabilities()
     if job.user is not None:
         os.setgroups([])
         os.setresgid(job.user, job.user, job.user)
@@ -151,6 +152,7 @@ def _first_process(job: Job, filter_program: bytes, isolated: bool) -> None:
             finally:
                 os._exit(1)
         if isolated:
+            linux.bound_capabilities()
             linux.drop_capabilities()
         keep = {status, job.fds.get("artefact", status)}
         for name, fd in job.fds.items():

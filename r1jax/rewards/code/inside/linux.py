@@ -18,6 +18,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 1, 4, 2
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 36, 38, 47, 4
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITIES = (0x20080522, 0)
+_LAST_CAPABILITY = 63
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MOUNT_SETATTR = 442
@@ -92,19 +93,19 @@ def set_dumpable(value: bool) -> None:
     _prctl(_PR_SET_DUMPABLE, int(value))
 
 
-def drop_capabilities() -> None:
-    """Every capability, now and after any execve, and every way to gain one."""
+def bound_capabilities() -> None:
+    """Takes away every way to gain a capability; those at hand stay, which a change of user needs."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    last = 40
-    for number in range(last + 1, -1, -1):
+    for number in range(_LAST_CAPABILITY + 1):
         try:
             _prctl(_PR_CAPBSET_DROP, number)
         except OSError:
-            continue  # a kernel that knows fewer, or CAP_SETPCAP is gone: no_new_privs and the empty sets below hold
-    try:
-        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    finally:
-        _call("capset", (ctypes.c_uint32 * 2)(*_CAPABILITIES), (ctypes.c_uint32 * 6)())
+            continue  # a kernel that knows fewer, or CAP_SETPCAP is gone: no_new_privs holds
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def drop_capabilities() -> None:
+    _call("capset", (ctypes.c_uint32 * 2)(*_CAPABILITIES), (ctypes.c_uint32 * 6)())
 
 
 def install_filter(program: bytes) -> None:

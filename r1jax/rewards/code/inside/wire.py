@@ -67,7 +67,7 @@ def encode(value: Any, handle: Callable[[Any], int] | None = None) -> Any:
         value = int.__add__(value, 0)
         return value if -(1 << 63) < value < 1 << 63 else {"int": hex(value)}
     if isinstance(value, float):
-        value = float.__add__(value, 0.0)
+        value = float.__mul__(value, 1.0)
         return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, list):
         return [encode(item, handle) for item in list.__iter__(value)]
