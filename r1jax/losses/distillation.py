@@ -22,9 +22,10 @@ def _kl(log_p: Array, log_q: Array) -> Array:
     """``KL(p || q)`` over the last axis. Where p is 0 the term is 0, also if q is 0 there; where q alone is 0 it counts as
     ``exp(LOG_ZERO)``. Gradients stay finite."""
     possible = log_p > -jnp.inf
+    # Both 0 where p is 0: so is the term, and its gradient.
     log_p = jnp.where(possible, log_p, 0)
     log_q = jnp.where(possible, jnp.where(log_q > -jnp.inf, log_q, LOG_ZERO), 0)
-    return jnp.sum(jnp.where(possible, jnp.exp(log_p) * (log_p - log_q), 0), axis=-1)
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
 def forward_kl(student_logprobs: Array, teacher_logprobs: Array) -> Array:

@@ -17,6 +17,14 @@ def pytest_addoption(parser):
     group.addoption("--surrogate", metavar="PACKAGE.MODULE:FUNCTION", help="a surrogate for PolicyLoss(surrogate=...)")
 
 
+def pytest_collection_modifyitems(config, items):
+    """With a loss of one's own nothing is run but what is about it."""
+    if any(config.getoption(option, default=None) for option in ("--loss", "--surrogate")):
+        others = [item for item in items if "case" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
 @pytest.fixture(scope="session")
 def losses(request):
     """The module under test: the package, or a mutated copy that tests/losses/mutate.py puts in its place."""

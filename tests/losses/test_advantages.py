@@ -1,5 +1,7 @@
 """Advantages and returns against the oracle, what must be exactly zero, and what is refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 from losskit import oracle_host
@@ -26,7 +28,8 @@ def rollout(seed):
 def test_the_formula(losses, normalize, ddof, epsilon):
     for seed in range(4):
         rewards, graded, groups = rollout(seed)
-        found = losses.group_advantages(rewards, graded, normalize=normalize, ddof=ddof, epsilon=epsilon)
+        with np.errstate(all="raise"):
+            found = losses.group_advantages(rewards, graded, normalize=normalize, ddof=ddof, epsilon=epsilon)
         assert found.dtype == np.float32 and np.abs(found).max() > 0.1
         np.testing.assert_allclose(found, oracle_host.advantages(groups, normalize, ddof, epsilon), rtol=1e-6, atol=1e-7)
 
@@ -43,6 +46,12 @@ def test_the_paper_s_case_by_hand_and_the_defaults(losses):
     )
 
 
+def test_a_batch_of_two_has_a_spread(losses):
+    for normalize in ("std", "batch_std", "batch", "batch_baseline"):
+        found = losses.group_advantages(np.array([[1.0, 3.0]]), normalize=normalize, epsilon=0.0)
+        np.testing.assert_allclose(found, [[-(2**-0.5), 2**-0.5]], rtol=1e-6)
+
+
 def test_leave_one_out_by_hand(losses):
     found = losses.group_advantages(np.array([[3.0, 0.0, 9.0]]), normalize="rloo")
     np.testing.assert_allclose(found, [[3 - 4.5, 0 - 6, 9 - 1.5]])
@@ -51,9 +60,10 @@ def test_leave_one_out_by_hand(losses):
 @pytest.mark.parametrize("normalize", [rule for rule in RULES if rule != "batch"])
 @pytest.mark.parametrize("epsilon", [1e-6, 0.0])
 def test_equal_rewards_lone_samples_and_ungraded_groups_have_exactly_zero(losses, normalize, epsilon):
-    rewards = np.array([[0.1, 0.1, 0.1], [0.7, 0.3, 0.9], [0.3, 0.3, 0.3]])
-    graded = np.array([[True, True, True], [False, True, False], [True, True, False]])
-    assert (losses.group_advantages(rewards, graded, normalize=normalize, epsilon=epsilon) == 0).all()
+    rewards = np.array([[0.1] * 4, [0.7, 0.3, 0.9, 0.1], [0.3] * 4, [-0.1] * 4, [np.nan] * 4])
+    graded = np.array([[1, 1, 1, 1], [0, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]], bool)
+    with np.errstate(all="raise"):
+        assert (losses.group_advantages(rewards, graded, normalize=normalize, epsilon=epsilon) == 0).all()
     assert (losses.group_advantages(np.array([[3.0]]), normalize=normalize, epsilon=epsilon) == 0).all()
     assert losses.group_advantages(np.zeros((0, 4)), normalize=normalize, epsilon=epsilon).shape == (0, 4)
     lone = losses.group_advantages(np.array([[3.0], [5.0]]), normalize=normalize, epsilon=epsilon)
@@ -67,7 +77,9 @@ def test_rewards_that_are_all_equal_teach_nothing(losses, normalize):
         assert (found == 0).all()
         one = np.zeros((2, 3), bool)
         one[1, 1] = True
-        assert (losses.group_advantages(np.ones((2, 3)), one, normalize=normalize, epsilon=epsilon) == 0).all()
+        with np.errstate(all="raise"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert (losses.group_advantages(np.ones((2, 3)), one, normalize=normalize, epsilon=epsilon) == 0).all()
 
 
 def test_a_group_does_not_see_another_one(losses):
@@ -106,7 +118,7 @@ def test_gdpo(losses, ddof, epsilon, weights):
 
 
 def test_gdpo_tells_apart_what_a_sum_of_rewards_does_not(losses):
-    """Section 3 of the paper: (0, 2) and (0, 1) are one group to GRPO; the former knows two rewards, not one."""
+    """As in the paper's figure 2: (0, 2) and (0, 1) are one group to GRPO; the former knows two rewards, not one."""
     right, form = np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([[0.0, 1.0], [0.0, 0.0]])
     summed = losses.group_advantages(right + form)
     np.testing.assert_allclose(summed[0], summed[1], rtol=1e-5)
@@ -135,6 +147,7 @@ def test_returns_to_go(losses, layout):
         expected = oracle_host.returns(rewards[i], penalties[i])
         np.testing.assert_allclose(found[(index == i) & (mask > 0)], expected, rtol=1e-12)
     assert (losses.token_returns(rewards, values, np.zeros((6, 20)), index) == 0).all()
+    assert losses.token_returns(np.zeros(0), np.zeros((1, 2)), np.zeros((1, 2)), -np.ones((1, 2), int)).tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("ddof, epsilon", [(1, 1e-6), (0, 0.3)])

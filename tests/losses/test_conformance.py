@@ -10,6 +10,10 @@ Without ``--algorithm`` the laws alone are checked. ``--numbers kl_coefficient=0
 
 import functools
 import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -29,12 +33,14 @@ COMPOSED = {
     "off_policy_delta": 0.15,
     "entropy_coefficient": 0.1,
 }
-OWN = "the loss of --loss or --surrogate"
+OWN = "own"
 
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         options = [metafunc.config.getoption(name, default=None) for name in ("--loss", "--surrogate")]
+        for place in filter(None, options):
+            named(place)
         slow = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "grpo"]
         metafunc.parametrize("case", [OWN] if any(options) else ["grpo", "composed", *slow], scope="module")
 
@@ -62,10 +68,13 @@ def subject(case, request, losses):
 
 @pytest.mark.parametrize("law", laws.LAWS)
 def test_law(subject, law):
+    message = None
     try:
         laws.check(law, subject)
     except laws.LawBroken as broken:
-        pytest.fail(str(broken), pytrace=False)
+        message = str(broken)
+    if message:
+        pytest.fail(message, pytrace=False)
 
 
 def test_values(case, request, subject):
@@ -82,11 +91,14 @@ def test_values(case, request, subject):
         if not isinstance(oracle_policy.DEFAULTS.get(name), float):
             raise pytest.UsageError(f"--numbers {pair!r}: {name!r} is no number of a policy loss")
         composition = {**composition, name: float(value)}
-    for seed in (3, 4, 5):
-        try:
+    message = None
+    try:
+        for seed in (3, 4, 5):
             checks.values(laws.Subject(subject.function, seed=seed), algorithm, composition)
-        except AssertionError as wrong:
-            pytest.fail(str(wrong), pytrace=False)
+    except AssertionError as wrong:
+        message = str(wrong)
+    if message:
+        pytest.fail(message, pytrace=False)
 
 
 # ------------------------------------------------------------------------------------------------ the kit itself
@@ -129,3 +141,38 @@ def test_frozen_differences_hold_what_a_stop_gradient_stops():
         x = jax.numpy.asarray([2.0, 3.0])
         np.testing.assert_allclose(central_difference(f, x, [(0,), (1,)]), jax.grad(f)(x), rtol=1e-5)
         assert central_difference(lambda x: jax.numpy.abs(x).sum(), 0 * x, [(0,)]) == [None]
+
+
+@pytest.mark.slow
+def test_the_command_for_a_loss_of_one_s_own(tmp_path):
+    """As the README gives it, in a process of its own: a right loss passes, a wrong one is told which law it breaks."""
+    (tmp_path / "my_losses.py").write_text(
+        "import jax.numpy as jnp\n"
+        "from r1jax.losses import PolicyLoss, grpo_loss\n"
+        "def right(logprobs, old_logprobs, advantages, token_weight, *, ref_logprobs, sequence_index=None):\n"
+        "    config = PolicyLoss(kl='k3', kl_coefficient=0.04)\n"
+        "    return grpo_loss(logprobs, old_logprobs, advantages, token_weight, ref_logprobs=ref_logprobs, config=config)\n"
+        "def wrong(logprobs, old_logprobs, advantages, token_weight):\n"
+        "    mask = token_weight > 0\n"
+        "    return -(jnp.exp(logprobs - old_logprobs) * advantages * mask).sum() / mask.sum()\n"
+        "def gentle(ratio, tokens, config):\n"
+        "    return (1 + jnp.tanh(ratio - 1)) * tokens.advantages, jnp.zeros(ratio.shape, bool)\n"
+    )
+
+    def run(*options):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, *options]
+        root = Path(__file__).parents[2]
+        path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": path})
+        return done.returncode, done.stdout + done.stderr
+
+    code, words = run("--loss", "my_losses:right", "--algorithm", "grpo")
+    assert code == 0 and f"{len(laws.LAWS) + 1} passed" in words, words
+    code, words = run("--loss", "my_losses:wrong")
+    assert code == 1 and "law 'weights' is broken" in words and "law 'padding' is broken" in words, words
+    code, words = run("--loss", "my_losses:right", "--algorithm", "dapo")
+    assert code == 1 and "is not dapo's" in words and "1 failed" in words, words
+    code, words = run("--surrogate", "my_losses:gentle")
+    assert code == 0, words
+    code, words = run("--loss", "my_losses:none")
+    assert code not in (0, 1) and "is no package.module:function" in words, words

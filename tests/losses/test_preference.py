@@ -52,6 +52,16 @@ def test_bradley_terry(losses, margin):
     )
 
 
+def test_accuracy_counts_wins_and_half_of_ties(losses):
+    high, low, weight = np.array([3.0, 1.0, 2.0, 0.5]), np.array([1.0, 3.0, 2.0, 0.0]), np.array([0.1, 0.2, 0.3, 0.4])
+    zero = np.zeros(4)
+    for metrics in (
+        losses.pairwise_reward_loss(high, low, weight)[1],
+        losses.dpo_loss(high, low, zero, zero, weight, beta=1.0)[1],
+    ):
+        np.testing.assert_allclose(metrics["pair_accuracy"], 0.1 + 0.15 + 0.4, rtol=1e-6)
+
+
 def test_the_margin_must_be_won(losses):
     one = np.ones(1)
     loss = [losses.pairwise_reward_loss(2 * one, one, one, margin=m)[0] for m in (0.0, 1.0)]

@@ -71,6 +71,14 @@ def test_perfect_balance_is_one_and_one_expert_for_all_is_the_worst(losses):
     np.testing.assert_allclose(worst[0], 4, rtol=1e-6)
 
 
+def test_only_shares_of_scores_count(losses):
+    scores, experts, weight, index = routed(0)
+    small, large = (
+        losses.sequence_balance_loss(f * scores, experts, weight, index, coefficient=1.0)[0] for f in (1e-4, 1.0)
+    )
+    np.testing.assert_allclose(small, large, rtol=1e-6)
+
+
 def test_micro_batches_add_up(losses):
     scores, experts, weight, index = routed(1)
     whole = losses.sequence_balance_loss(scores, experts, weight, index, coefficient=1.0)[0]

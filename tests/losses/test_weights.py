@@ -59,6 +59,12 @@ def test_a_sequence_that_is_left_out_counts_nowhere(losses, rule, per_token):
         np.testing.assert_allclose(found.sum(), 1, rtol=1e-6)
 
 
+def test_one_sequence_and_one_token(losses):
+    mask, index = rows([1], [0], 3)
+    for rule, expected in (("sequence_mean", 1), ("token_mean", 1), ("constant_length", 0.25)):
+        np.testing.assert_allclose(losses.token_weights(mask, index, rule=rule, length=4)[mask > 0], expected)
+
+
 def test_as_many_entries_as_sequences_are_enough(losses):
     mask, index = rows([3, 1], range(2), 9)
     found = losses.token_weights(mask, index, include=[False, True])
