@@ -126,6 +126,7 @@ def sample_and_grade(
             tokens=len(sequence.tokens),
             finish_reason=sequence.finish_reason,
             extra={"seed": wave.seed, "rollout": wave.rollout, "prompt_id": key[0], "sample": key[1]},
+            max_tokens=wave.max_tokens,
         )
         pool.submit(key, request)
 

@@ -62,28 +62,11 @@ def _verify_math(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]
     return grade_math(row_answer(row), completion)
 
 
-def _search(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
-    from r1jax.rewards.search import grade_search
+def _code(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+    from r1jax.rewards.code.rows import grade_code
 
-    return grade_search(row, completion)
-
-
-def _choice(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
-    from r1jax.rewards.short_answers.choice import grade_choice
-
-    return grade_choice(row, completion)
-
-
-def _number(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
-    from r1jax.rewards.short_answers.number import grade_number
-
-    return grade_number(row, completion)
-
-
-def _string(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
-    from r1jax.rewards.short_answers.text import grade_text
-
-    return grade_text(row, completion)
+    result = grade_code(row, completion)
+    return result.verdict, result.reason
 
 
 def _exact(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
@@ -98,25 +81,29 @@ def _exact(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     return (Verdict.RIGHT if given == right else Verdict.WRONG), f"{given[:60]!r} against {right[:60]!r}"
 
 
-def _code(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
-    from r1jax.rewards.code.rows import grade_code
-
-    result = grade_code(row, completion)
-    return result.verdict, result.reason
-
-
 def _none(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     """For prompts that have no right answer."""
     return Verdict.NONE, "the prompt has no right answer"
 
 
+def _lazily(module: str, function: str) -> Grader:
+    """The grader ``r1jax.rewards.<module>.<function>``, imported when it first grades."""
+
+    def grade(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
+        return getattr(importlib.import_module(f"r1jax.rewards.{module}"), function)(row, completion)
+
+    return grade
+
+
 GRADERS: dict[str, Grader] = {
     "verify_math": _verify_math,
-    "search": _search,
+    "search": _lazily("search", "grade_search"),
     "code": _code,
-    "choice": _choice,
-    "number": _number,
-    "string": _string,
+    "choice": _lazily("short_answers", "grade_choice"),
+    "number": _lazily("short_answers", "grade_number"),
+    "string": _lazily("short_answers", "grade_text"),
+    "instructions": _lazily("instructions", "grade_instructions"),
+    "instructions_loose": _lazily("instructions", "grade_instructions_loosely"),
     "exact": _exact,
     "none": _none,
 }

@@ -6,39 +6,117 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from r1jax.rewards.format import format_reward, think_format_reward
 from r1jax.rewards.graders import grader, resolve, unknown
+from r1jax.rewards.penalties import length_penalty, overlong_penalty, repetition_penalty
 from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
 
-Part = Callable[[RewardRequest, Verdict], "float | None"]
+THINK = "<think>"
 
 
-def _accuracy(request: RewardRequest, verdict: Verdict) -> float | None:
+@dataclass(frozen=True)
+class PartSettings:
+    """What some parts can be told; a recipe's ``reward_settings`` (``config.RewardSettings``).
+
+    Attributes:
+      overlong_cache: DAPO's ``L_cache`` in tokens; 0 means a fifth of the cap.
+      repetition_ngram: tokens that must come again in the same order to count as a repetition.
+    """
+
+    overlong_cache: int = 0
+    repetition_ngram: int = 20
+
+
+DEFAULTS = PartSettings()
+Part = Callable[[RewardRequest, Verdict, PartSettings], "float | None"]
+
+
+def _whole(request: RewardRequest) -> str:
+    """The completion with the ``<think>`` that the prompt ended with, if it did: the released chat template writes it."""
+    return (THINK if request.prompt.rstrip().endswith(THINK) else "") + request.completion
+
+
+def _accuracy(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float | None:
     return {Verdict.RIGHT: 1.0, Verdict.WRONG: 0.0}.get(verdict)
 
 
-def _format(request: RewardRequest, verdict: Verdict) -> float:
+def _format(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
     """R1-Zero's form. Where the prompt itself ends by opening ``<think>``, that tag counts as the completion's."""
-    opened = "<think>" if request.prompt.rstrip().endswith("<think>") else ""
-    return format_reward(opened + request.completion)
+    return format_reward(_whole(request))
 
 
-def _think_format(request: RewardRequest, verdict: Verdict) -> float:
+def _think_format(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
     completion = request.completion
-    if not request.prompt.rstrip().endswith("<think>"):
-        completion = completion.lstrip().removeprefix("<think>")
+    if not request.prompt.rstrip().endswith(THINK):
+        completion = completion.lstrip().removeprefix(THINK)
     return think_format_reward(completion)
 
 
-def _random(request: RewardRequest, verdict: Verdict) -> float:
+def target_language(request: RewardRequest) -> str:
+    """The language that a sample should be in: the row's ``language``, else that of its problem, else of the prompt. A
+    text in Latin letters that shows no language is taken for English.
+
+    Raises:
+      ValueError: none of them has a word.
+    """
+    from r1jax.rewards.language import detect_language, language_code, word_languages
+
+    if request.row.get("language"):
+        return language_code(request.row["language"])
+    texts = [request.row.get(field) for field in ("problem", "question", "Question")] + [request.prompt]
+    for text in filter(None, texts):
+        if language := detect_language(str(text)):
+            return language
+        if word_languages(str(text))["Latn"]:
+            return "en"
+    raise ValueError("neither the row nor the prompt shows a language; give the row a field language")
+
+
+def _language(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
+    from r1jax.rewards.language import language_consistency
+
+    return language_consistency(_whole(request), target_language(request))
+
+
+def _instructions(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
+    from r1jax.rewards.instructions import follow, response_of
+
+    followed = follow(request.row, response_of(_whole(request))).strict
+    return sum(followed) / len(followed)
+
+
+def _overlong(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
+    return overlong_penalty(request.tokens, request.max_tokens, settings.overlong_cache)
+
+
+def _length(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
+    return length_penalty(request.tokens, request.max_tokens)
+
+
+def _repetition(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
+    return repetition_penalty(request.completion, settings.repetition_ngram)
+
+
+def _random(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
     """A control: 0 or 1 by a fair coin that depends on the sample's identity (``request.extra``, the row), not its text."""
     identity = json.dumps([dict(request.extra), dict(request.row)], sort_keys=True, default=str)
     return float(hashlib.sha256(identity.encode()).digest()[0] & 1)
 
 
-PARTS: dict[str, Part] = {"accuracy": _accuracy, "format": _format, "think_format": _think_format, "random": _random}
+PARTS: dict[str, Part] = {
+    "accuracy": _accuracy,
+    "format": _format,
+    "think_format": _think_format,
+    "language": _language,
+    "instructions": _instructions,
+    "overlong": _overlong,
+    "length": _length,
+    "repetition": _repetition,
+    "random": _random,
+}
 
 
 def part(name: str) -> Part:
@@ -53,7 +131,7 @@ def part(name: str) -> Part:
         return PARTS[name]
     if ":" in name:
         function = resolve(name, "reward")
-        return lambda request, verdict: function(request)
+        return lambda request, verdict, settings: function(request)
     raise unknown("reward", name, PARTS)
 
 
@@ -70,8 +148,15 @@ def _failure(name: str, error: Exception) -> str:
     return f"{name} failed: {type(error).__name__}: {str(error)[:200]}"
 
 
-def grade(request: RewardRequest, parts: Iterable[str], default_grader: str = "verify_math") -> RewardRecord:
+def grade(
+    request: RewardRequest,
+    parts: Iterable[str],
+    default_grader: str = "verify_math",
+    settings: PartSettings = DEFAULTS,
+) -> RewardRecord:
     """Grades one sample: its verdict by its row's ``grader``, then each of the named parts.
+
+    Graders see the ``<think>`` with which the prompt ended as the completion's: a thought that never ends has no answer.
 
     What fails is ungraded (the verdict) or None (a part) and says so in the reason; it is never a reward of 0.
 
@@ -83,14 +168,14 @@ def grade(request: RewardRequest, parts: Iterable[str], default_grader: str = "v
     if name == default_grader:
         grader(name)
     try:
-        verdict, reason = grader(str(name))(request.row, request.completion)
+        verdict, reason = grader(str(name))(request.row, _whole(request))
         verdict, reasons = Verdict(verdict), [str(reason)]
     except Exception as error:  # a user's grader may raise anything
         verdict, reasons = Verdict.UNGRADED, [_failure(f"grader {name}", error)]
     values: dict[str, float | None] = {}
     for key, function in functions.items():
         try:
-            values[key] = _number(function(request, verdict))
+            values[key] = _number(function(request, verdict, settings))
         except Exception as error:
             values[key] = None
             reasons.append(_failure(f"reward {key}", error))

@@ -56,6 +56,8 @@ class RewardRequest:
       completion: the text that the model wrote, special tokens that carry structure included.
       tokens: length of the completion in tokens.
       finish_reason: ``stop`` or ``length``.
+      extra: whose sample it is: seed, rollout, prompt_id, sample.
+      max_tokens: the cap on the completion's length in tokens; 0 where there is none.
     """
 
     row: Mapping[str, Any]
@@ -64,3 +66,4 @@ class RewardRequest:
     tokens: int = 0
     finish_reason: str = "stop"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int = 0

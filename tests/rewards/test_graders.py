@@ -41,7 +41,7 @@ def test_unknown_names_are_refused_with_the_nearest():
         grader("verify_maths")
     with pytest.raises(ValueError, match="did you mean 'accuracy'"):
         part("acuracy")
-    with pytest.raises(ValueError, match="known: .*code, exact, none.* search,.* verify_math"):
+    with pytest.raises(ValueError, match="known: choice, code, exact, .*none, .*verify_math"):
         grader("qqqqqq")
     with pytest.raises(ValueError, match="unknown reward"):
         grade(request(), ["acuracy"])
