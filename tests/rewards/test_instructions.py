@@ -138,7 +138,9 @@ def test_every_row_of_the_benchmark_can_be_checked():
     assert 0.1 < figures["prompt_strict"] < figures["instruction_loose"] < 0.9
     assert time.perf_counter() - start < 20  # measured: 1 s
     repeated = [row for row in rows if row["instruction_id_list"] == ["combination:repeat_prompt"]]
-    assert repeated and all(all(follow(row, row["prompt"]).strict) for row in repeated)
+    assert repeated and all(
+        follow(row, row["kwargs"][0]["prompt_to_repeat"] + "\n\nHere.").strict == (True,) for row in repeated
+    )
 
 
 def test_loose_readings():
