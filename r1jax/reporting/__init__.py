@@ -6,6 +6,7 @@ of stages for ``Console.table``.
 
 from r1jax.reporting.collect import NoRun
 from r1jax.reporting.console import Console
-from r1jax.reporting.report import results_table, write_report
+from r1jax.reporting.report import write_report
+from r1jax.reporting.tables import results_table
 
 __all__ = ["Console", "NoRun", "results_table", "write_report"]

@@ -3,20 +3,23 @@
 stages/<stage>/updates/<step>/metrics.json                     -> ``Stage.updates``, a column per metric
 stages/<stage>/evaluations/<benchmark>-<step>/figures.json     -> ``Stage.evaluations``
 stages/<stage>/waves/<rollout>-<wave>/rollouts.jsonl           -> ``Stage.waves`` (paths: they are read on demand)
+stages/<stage>/views/<rollout>.json                            -> ``Stage.views`` (paths)
 stages/<stage>/commit.json                                     -> ``Stage.complete``
 timing/<stage>/<rollout>.json                                  -> ``Stage.timing``
-recipe.yaml, results.json, notes.json                          -> ``Run``
+timing/status.json, .lock                                      -> ``Run.state``
+recipe.yaml, results.json, notes.json, environment.json        -> ``Run``
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from r1jax.reporting import files
+from r1jax.reporting.memo import Memo
 
 RECORD = "commit.json"  # what makes a folder count; the runner writes it last
 
@@ -43,7 +46,8 @@ class Stage:
       updates: metric -> its values, one per entry of ``updates["step"]``, None where a step lacks it.
       evaluations: in order of step.
       timing: one dict per rollout, in order.
-      waves: paths of the finished waves, in order.
+      waves: paths of the waves' folders, in order; one without a record did not happen.
+      views: paths of the rollouts' views (``pipeline/views.py``), in order.
       planned: optimizer steps of the recipe, or None.
     """
 
@@ -55,6 +59,7 @@ class Stage:
     evaluations: tuple[Evaluation, ...] = ()
     timing: tuple[Mapping[str, Any], ...] = ()
     waves: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
 
     def benchmarks(self) -> dict[str, list[Evaluation]]:
         """Benchmark -> its evaluations in order of step; first those that were asked most often."""
@@ -66,7 +71,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """A work directory. ``unreadable``: files that a record vouches for and that could not be read."""
+    """A work directory.
+
+    Attributes:
+      unreadable: files that a record vouches for and that could not be read.
+      state: ``complete``, ``running``, ``stopped``, ``failed``, ``killed``, or empty where nothing tells.
+      reason: of a failure, in one line or more.
+    """
 
     workdir: str
     name: str
@@ -74,33 +85,58 @@ class Run:
     stages: tuple[Stage, ...]
     results: tuple[Mapping[str, Any], ...]
     notes: tuple[Mapping[str, Any], ...]
+    environment: Mapping[str, Any]
     unreadable: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.stages) and all(stage.complete for stage in self.stages)
+    state: str = ""
+    reason: str = ""
 
 
 # ---------------------------------------------------------------------------------------------- reading
 class _Reader:
     """Reads JSON and remembers what could not be read, so that one damaged file does not cost the whole report."""
 
-    def __init__(self):
+    def __init__(self, workdir: str):
         self.unreadable: list[str] = []
+        self.memo = Memo(workdir)
 
-    def json(self, path: str, kind: type) -> Any:
+    def json(self, path: str, kind: type, must_be_there: bool = False) -> Any:
         """The JSON value of a file if it is a ``kind``, else None."""
-        data = files.read_bytes(path)
-        if data is None:
-            return None
         try:
-            value = json.loads(data)
-        except ValueError:
+            value = self.memo.json(path)
+        except (FileNotFoundError, NotADirectoryError):
+            if must_be_there:
+                self.unreadable.append(path)
+            return None
+        except (OSError, ValueError, RecursionError):
             value = None
         if not isinstance(value, kind):
             self.unreadable.append(path)
             return None
         return value
+
+    def committed(self, folder: str, file: str) -> list[tuple[str, dict]]:
+        """``(name, value of its file)`` of each folder in ``folder`` that has a commit record, in order of names."""
+
+        def one(name: str) -> dict | None:
+            path = f"{folder}/{name}/{file}"
+            if not (self.memo.trusts_names and self.memo.known(path)) and not files.exists(f"{folder}/{name}/{RECORD}"):
+                return None
+            return self.json(path, dict, must_be_there=True)
+
+        names = files.names(folder)
+        return [(name, value) for name, value in zip(names, _each(one, names)) if value is not None]
+
+
+def _each(read: Callable[[str], Any], names: Sequence[str]) -> Iterable[Any]:
+    """``read`` of each name; many at a time where there are many, since a cold disk or a store answers slowly."""
+    if len(names) < 100:
+        return map(read, names)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(16) as pool:
+        size = -(-len(names) // 64)
+        parts = pool.map(lambda part: list(map(read, part)), (names[i : i + size] for i in range(0, len(names), size)))
+        return [value for part in parts for value in part]
 
 
 def _number(name: str) -> int:
@@ -128,16 +164,9 @@ def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list]:
 
 # ---------------------------------------------------------------------------------------------- stages
 def _updates(reader: _Reader, folder: str) -> dict[str, list]:
-    rows = []
-    for name in files.names(folder):
-        if not files.exists(f"{folder}/{name}/{RECORD}"):
-            continue
-        metrics = reader.json(f"{folder}/{name}/metrics.json", dict)
-        if metrics is None:
-            if f"{folder}/{name}/metrics.json" not in reader.unreadable:
-                reader.unreadable.append(f"{folder}/{name}/metrics.json")
-            continue
-        rows.append({"step": _number(name), **metrics})
+    rows = [{"step": _number(name), **metrics} for name, metrics in reader.committed(folder, "metrics.json")]
+    # A file may hold anything: what is shown against steps has whole, rising ones.
+    rows = [row for row in rows if isinstance(row["step"], int)]
     rows.sort(key=lambda row: row["step"])
     return columns(rows) or {"step": []}
 
@@ -145,20 +174,18 @@ def _updates(reader: _Reader, folder: str) -> dict[str, list]:
 def _evaluations(reader: _Reader, folder: str, steps: int) -> tuple[Evaluation, ...]:
     """``steps``: updates done, the step of what is called ``-after``; ``-before`` is step 0, others end in their step."""
     found = []
-    for name in files.names(folder):
-        if not files.exists(f"{folder}/{name}/{RECORD}"):
-            continue
-        figures = reader.json(f"{folder}/{name}/figures.json", dict)
-        if figures is not None:
-            benchmark = str(figures.get("benchmark", name.rpartition("-")[0]))
-            step = {"before": 0, "after": steps}.get(name.rpartition("-")[2], figures.get("step", _number(name)))
-            found.append(Evaluation(benchmark, int(step), figures, f"{folder}/{name}/samples.jsonl"))
+    for name, figures in reader.committed(folder, "figures.json"):
+        benchmark = str(figures.get("benchmark", name.rpartition("-")[0]))
+        step = {"before": 0, "after": steps}.get(name.rpartition("-")[2], figures.get("step"))
+        step = step if isinstance(step, int) else _number(name)
+        found.append(Evaluation(benchmark, step, figures, f"{folder}/{name}/samples.jsonl"))
     return tuple(sorted(found, key=lambda e: (e.step, e.benchmark)))
 
 
 def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]) -> Stage:
     folder = f"{workdir}/stages/{name}"
-    timings = [reader.json(f"{workdir}/timing/{name}/{file}", dict) for file in files.names(f"{workdir}/timing/{name}")]
+    timing = f"{workdir}/timing/{name}"
+    timings = _each(lambda file: reader.json(f"{timing}/{file}", dict), files.names(timing))
     planned = settings.get("steps")
     updates = _updates(reader, f"{folder}/updates")
     return Stage(
@@ -172,8 +199,8 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
         waves=tuple(
             f"{folder}/waves/{name}"
             for name in sorted(files.names(f"{folder}/waves"), key=lambda name: (name.partition("-")[0], _number(name)))
-            if files.exists(f"{folder}/waves/{name}/{RECORD}")
         ),
+        views=tuple(f"{folder}/views/{name}" for name in files.names(f"{folder}/views") if name.endswith(".json")),
     )
 
 
@@ -202,7 +229,7 @@ def collect(workdir: str | os.PathLike) -> Run:
     workdir = os.fspath(workdir).rstrip("/")
     if not files.is_folder(workdir):
         raise NoRun(f"{workdir} is no folder; give the work directory of a run")
-    reader = _Reader()
+    reader = _Reader(workdir)
     recipe = _recipe(reader, workdir)
     on_disk = files.names(f"{workdir}/stages")
     if not recipe and not on_disk:
@@ -212,6 +239,9 @@ def collect(workdir: str | os.PathLike) -> Run:
     stages = tuple(_stage(reader, workdir, name, planned.get(name, {})) for name in names)
     results = reader.json(f"{workdir}/results.json", list) or []
     notes = reader.json(f"{workdir}/notes.json", list) or []
+    environment = reader.json(f"{workdir}/environment.json", dict) or {}
+    state, reason = _state(reader, workdir, stages)
+    reader.memo.save()
     return Run(
         workdir=workdir,
         name=str(recipe.get("name") or os.path.basename(os.path.abspath(workdir))),
@@ -219,8 +249,22 @@ def collect(workdir: str | os.PathLike) -> Run:
         stages=stages,
         results=tuple(_results(stages, [r for r in results if isinstance(r, dict)])),
         notes=tuple(n for n in notes if isinstance(n, dict)),
-        unreadable=tuple(reader.unreadable),
+        environment=environment,
+        unreadable=tuple(sorted(reader.unreadable)),
+        state=state,
+        reason=reason,
     )
+
+
+def _state(reader: _Reader, workdir: str, stages: Sequence[Stage]) -> tuple[str, str]:
+    """How the run stands, and why. A session that was killed has left ``running``; its lock is free then."""
+    if stages and all(stage.complete for stage in stages):
+        return "complete", ""
+    status = reader.json(f"{workdir}/timing/status.json", dict) or {}
+    state = str(status.get("state", ""))
+    if state == "running" and files.is_locked(f"{workdir}/.lock") is False:
+        state = "killed"
+    return state if state in ("running", "stopped", "failed", "killed") else "", str(status.get("reason") or "")
 
 
 def _results(stages: Iterable[Stage], written: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:

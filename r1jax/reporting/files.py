@@ -44,6 +44,20 @@ def exists(path: str) -> bool:
     return _epath(path).exists() if _remote(path) else os.path.exists(path)
 
 
+def is_locked(path: str) -> bool | None:
+    """Whether a process holds a file's lock (flock); None where that can't be told."""
+    try:
+        import fcntl
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of at once, by closing
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return None
+    return False
+
+
 def is_folder(path: str) -> bool:
     return _epath(path).is_dir() if _remote(path) else os.path.isdir(path)
 

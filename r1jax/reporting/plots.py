@@ -5,11 +5,13 @@ Colours are roles (``"role:1"``), resolved in the page for light and dark. A fig
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from r1jax.reporting.collect import Evaluation, Stage
+from r1jax.reporting.console import number as written
 
 MOST_POINTS = 400  # a longer curve is thinned to so many groups of steps: mean, and band from least to most
 LEAST_TO_SMOOTH = 60  # a shorter curve is drawn as it is
@@ -29,7 +31,7 @@ Figure = dict[str, Any]
 # ---------------------------------------------------------------------------------------------- curves
 def _finite(value: Any) -> float | None:
     """``value``, None where it is no finite number."""
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 else None
 
 
 def _short(values: Iterable[float | None]) -> list[float | None]:
@@ -106,22 +108,49 @@ def _curve(x: Sequence[float], y: Sequence[Any], name: str, number: int) -> list
     return [raw, {**line, "y": _smooth(y), "line": {"color": role, "width": 2.2}}]
 
 
+def _written(value: float, axis: Mapping[str, Any]) -> str:
+    """A value as its axis writes it."""
+    tick = axis.get("tickformat", "")
+    return f"{value:{tick[1:]}}" if tick.endswith("%") and tick != ".0%" else f"{value:.1%}" if tick else written(value)
+
+
+def _legend(traces: Iterable[Figure], axis: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What each curve is called, how it is drawn, where it ended: the page's legend."""
+    entries = []
+    for trace in traces:
+        if not trace.get("showlegend", True):
+            continue
+        values = [value for value in trace["y"] if value is not None]
+        line = trace.get("line", {})
+        colour = trace["marker"]["color"] if trace["type"] == "bar" else line["color"]
+        entries.append(
+            {
+                "group": trace.get("legendgroup", trace["name"]),
+                "name": html.unescape(trace["name"]),
+                "colour": colour.removeprefix("role:"),
+                "dash": "area" if "stackgroup" in trace or trace["type"] == "bar" else line.get("dash", "solid"),
+                "first": _written(values[0], axis) if values else "",
+                "last": _written(values[-1], axis) if values else "",
+            }
+        )
+    return entries
+
+
 def _figure(
     key: str, title: str, caption: str, traces: list[Figure], *, y: str = "", x: str = "step", **layout: Any
 ) -> Figure:
     """A figure of the page. ``layout`` is added to plotly's, for example ``yaxis={"type": "log"}``."""
     yaxis = {"title": {"text": y}, **layout.pop("yaxis", {})}
+    legend = _legend(traces, yaxis)
+    spoken = "; ".join(f"{e['name']}: {e['first']} to {e['last']}" for e in legend)
     return {
         "key": key,
         "title": title,
         "caption": caption,
+        "legend": legend,
+        "spoken": f"{title} against {x}. {spoken}",
         "data": traces,
-        "layout": {
-            "xaxis": {"title": {"text": x}},
-            "yaxis": yaxis,
-            "showlegend": sum(t.get("showlegend", True) for t in traces) > 1,
-            **layout,
-        },
+        "layout": {"xaxis": {"title": {"text": x}}, "yaxis": yaxis, "showlegend": False, **layout},
     }
 
 
@@ -173,7 +202,10 @@ def accuracy(stage: Stage) -> Iterable[Figure]:
             traces += _points(evaluations, "cons@k", f"majority of {k}" if k else "majority", 1, "dash")
         if traces:
             each = f"{k} samples each" if k != 1 else "one sample each"
-            caption = f"{problems:,} problems, {each}; bands are 95% intervals by problem." if problems and k else ""
+            known = isinstance(problems, int) and k
+            caption = (
+                f"Figure 2 of the paper. {problems:,} problems, {each}; bands: 95% intervals by problem." if known else ""
+            )
             yield _figure(
                 f"accuracy-{number}",
                 f"Accuracy on {benchmark}",
@@ -190,7 +222,12 @@ def lengths(stage: Stage) -> Iterable[Figure]:
         traces += _points(evaluations, "mean_tokens", f"on {benchmark}", number, "dot")
     if traces:
         yield _figure(
-            "length", "Response length", "Mean tokens of a response.", traces, y="tokens", yaxis={"rangemode": "tozero"}
+            "length",
+            "Response length",
+            "Figure 3 of the paper. Mean tokens of a response.",
+            traces,
+            y="tokens",
+            yaxis={"rangemode": "tozero"},
         )
 
 
@@ -221,6 +258,10 @@ def rewards(stage: Stage) -> Iterable[Figure]:
         yield _figure(
             "reward", "Reward", "Mean over the graded samples of each rollout: the mix, and its parts unweighted.", traces
         )
+    language = {name: parts[name] for name in parts if "language" in name}
+    if traces := _curves(updates, language):
+        caption = "Share of a response's words that are of the asked language, mean over each rollout."
+        yield _figure("language", "Language consistency", caption, traces, yaxis={"tickformat": ".1%"})
     shares = {
         "accuracy": "right, of the graded (cut off: wrong)",
         "truncated": "cut off at the length cap",
@@ -238,54 +279,51 @@ def rewards(stage: Stage) -> Iterable[Figure]:
 
 
 # What is averaged over tokens comes out of the loss, so it covers what went into the loss.
-_COVERED = (
-    "Over the sequences that were trained on: without a KL penalty those of advantage 0 (groups all equal) are left out."
+COVERED = (
+    "Means over tokens cover the sequences that were trained on: without a KL penalty those of advantage 0 (groups all equal) "
+    "are left out."
 )
 
 # metric -> label, by figure: (key, title, caption, metrics, y title, layout of the y axis)
-_TRAINING = (
+_POLICY = (
     (
         "kl",
         "KL divergence",
-        f"Mean per token (k3). {_COVERED}",
+        "Mean per token (k3).",
         {"kl_ref": "from the reference", "kl_old": "from the policy that sampled"},
         "nats",
         {"rangemode": "tozero"},
     ),
-    (
-        "entropy",
-        "Entropy",
-        f"Of the policy, mean per token. {_COVERED}",
-        {"entropy": "entropy"},
-        "nats",
-        {"rangemode": "tozero"},
-    ),
+    ("entropy", "Entropy", "Of the policy, mean per token.", {"entropy": "entropy"}, "nats", {"rangemode": "tozero"}),
     (
         "ratio",
         "Probability ratio",
-        f"New over old policy, per token. 1 in the first minibatch of a rollout. {_COVERED}",
+        "New over old policy, per token. 1 in the first minibatch of a rollout.",
         {"ratio_mean": "mean", "ratio_max": "largest"},
         "",
         {},
     ),
     (
         "clip",
-        "Clipped tokens",
-        f"Share of tokens at the lower and the upper bound of the ratio. {_COVERED}",
-        {"clip_low": "lower bound", "clip_high": "upper bound"},
+        "Clipped and masked tokens",
+        "Share of tokens clipped at a bound of the ratio, or taken out by a correction.",
+        {"clip_low": "lower bound", "clip_high": "upper bound", "masked": "masked"},
         "",
         {"tickformat": ".2%", "rangemode": "tozero"},
     ),
     (
         "difference",
         "Sampler against trainer",
-        f"Absolute difference of a token's log-probability as sampled and as scored. {_COVERED}",
+        "Difference of a token's log-probability as sampled and as scored.",
         {"sampler_trainer_mean": "mean", "sampler_trainer_max": "largest"},
         "nats",
         {"type": "log", "tickformat": ".0e", "dtick": 1},
     ),
-    ("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}, "", {"rangemode": "tozero"}),
+)
+_OPTIMIZER = (
     ("loss", "Loss", "", {"loss": "loss"}, "", {}),
+    ("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}, "", {"rangemode": "tozero"}),
+    ("rate", "Learning rate", "", {"lr": "learning rate"}, "", {"exponentformat": "power", "rangemode": "tozero"}),
     ("tokens", "Tokens with a loss", "Of each update.", {"tokens": "tokens"}, "tokens", {"rangemode": "tozero"}),
     (
         "longest",
@@ -296,7 +334,6 @@ _TRAINING = (
         {"rangemode": "tozero"},
     ),
     ("tries", "Tries per response", "On search problems.", {"tries": "tries"}, "", {"rangemode": "tozero"}),
-    ("rate", "Learning rate", "", {"lr": "learning rate"}, "", {"exponentformat": "power", "rangemode": "tozero"}),
 )
 # Shown elsewhere, or no figures of interest by themselves.
 _SHOWN = {
@@ -312,7 +349,7 @@ _SHOWN = {
     "hits",
     "weight",
 }
-_SHOWN |= {"ungraded", "zero_advantage_groups", *(name for entry in _TRAINING for name in entry[3])}
+_SHOWN |= {"ungraded", "zero_advantage_groups", *(name for entry in (*_POLICY, *_OPTIMIZER) for name in entry[3])}
 
 
 def _decades(traces: Iterable[Figure]) -> list[int]:
@@ -321,8 +358,8 @@ def _decades(traces: Iterable[Figure]) -> list[int]:
     return [math.floor(min(exponents)), math.floor(max(exponents)) + 1]
 
 
-def training(stage: Stage) -> Iterable[Figure]:
-    for key, title, caption, names, y, axis in _TRAINING:
+def _of_updates(stage: Stage, table: Iterable[tuple]) -> Iterable[Figure]:
+    for key, title, caption, names, y, axis in table:
         if traces := _curves(stage.updates, names):
             axis = dict(axis)
             if axis.get("type") == "log":
@@ -330,6 +367,14 @@ def training(stage: Stage) -> Iterable[Figure]:
             elif not any(value for trace in traces for value in trace["y"]):
                 axis["range"] = [-0.0005, 0.01]  # all zero: plotly would draw it up to 1, or 100%
             yield _figure(key, title, caption, traces, y=y, yaxis=axis)
+
+
+def policy(stage: Stage) -> Iterable[Figure]:
+    return _of_updates(stage, _POLICY)
+
+
+def optimizer(stage: Stage) -> Iterable[Figure]:
+    yield from _of_updates(stage, _OPTIMIZER)
     for name, values in stage.updates.items():
         if name not in _SHOWN and not name.startswith("reward_") and any(map(_finite, values)):
             yield _figure(f"other-{name}", _words(name), "", _curve(stage.updates["step"], values, name, 0))
@@ -351,13 +396,14 @@ def machine(stage: Stage) -> Iterable[Figure]:
     """Where the time went, tokens per second, compilations."""
     if not stage.timing:
         return
-    x = [timing.get("rollout", i) for i, timing in enumerate(stage.timing)]
+    x = [i if _finite(timing.get("rollout")) is None else timing["rollout"] for i, timing in enumerate(stage.timing)]
     traces = []
     for number, (name, label) in enumerate(PHASES.items()):
         seconds = [timing.get(name) for timing in stage.timing]
         if any(map(_finite, seconds)):
             at, y, _, _ = thin(x, seconds)
             area = {"x": at, "y": y, "type": "scatter", "mode": "lines", "stackgroup": "phases", "name": label}
+            area["legendgroup"] = label
             traces.append(
                 {**area, "line": {"width": 0.5, "color": f"role:{number + 1}"}, "fillcolor": f"role:{number + 1}-faint"}
             )
@@ -370,10 +416,9 @@ def machine(stage: Stage) -> Iterable[Figure]:
             x="rollout",
             y="seconds",
             yaxis={"rangemode": "tozero"},
-            legend={"traceorder": "normal"},
         )
     rate = [
-        t["tokens"] / t["sample_s"] if _finite(t.get("tokens")) is not None and _finite(t.get("sample_s")) else None
+        t["tokens"] / t["sample_s"] if _finite(t.get("tokens")) and _finite(t.get("sample_s")) else None
         for t in stage.timing
     ]
     if any(rate):
@@ -381,24 +426,35 @@ def machine(stage: Stage) -> Iterable[Figure]:
         yield _figure("speed", "Sampling speed", "", traces, x="rollout", y="tokens/s", yaxis={"rangemode": "tozero"})
     compiles = [timing.get("compiles") for timing in stage.timing]
     if any(_finite(c) is not None for c in compiles):
-        bars = [(at, count) for at, count in zip(x, compiles) if count]
-        width = max(0.8, (max(x) - min(x)) / 80)  # one of 10,000 rollouts is to be seen
-        trace = {"type": "bar", "name": "programs", "marker": {"color": "role:1"}, "width": width}
-        traces = [{**trace, "x": [at for at, _ in bars], "y": [count for _, count in bars]}]
-        caption = f"{sum(count for _, count in bars):,} in all; after warm-up only those that were announced are expected."
-        figure = _figure("compiles", "Programs compiled", caption, traces, x="rollout", yaxis={"rangemode": "tozero"})
-        figure["layout"]["xaxis"]["range"] = [min(x) - width, max(x) + width]
+        bars = [(at, count) for at, count in zip(x, compiles) if _finite(count)]
+        if bars:
+            width = max(0.8, (max(x) - min(x)) / 80)  # one of 10,000 rollouts is to be seen
+            trace = {"type": "bar", "name": "programs", "marker": {"color": "role:1"}, "width": width}
+            traces = [{**trace, "x": [at for at, _ in bars], "y": [count for _, count in bars]}]
+            axes = {"xaxis": {"title": {"text": "rollout"}, "range": [min(x) - width, max(x) + width]}}
+            axes["yaxis"] = {"rangemode": "tozero"}
+        else:
+            traces, axes = _curve(x, compiles, "programs", 0), {"yaxis": {"range": [-0.1, 4], "dtick": 1}}
+        total = sum(count for _, count in bars)
+        caption = f"{total:,} in all that were not announced" + (
+            "; after the first rollout none is right." if total else "."
+        )
+        figure = _figure("compiles", "Programs compiled", caption, traces, x="rollout", yaxis=axes.pop("yaxis"))
+        figure["layout"] |= axes
         yield figure
 
 
+# (heading, what is said of all its figures, who draws them)
 SECTIONS = (
-    ("What the paper shows", (accuracy, lengths, reflection)),
-    ("Training", (rewards, training)),
-    ("The machine", (machine,)),
+    ("What the paper shows", "", (accuracy, lengths, reflection)),
+    ("Reward", "", (rewards,)),
+    ("Policy", COVERED, (policy,)),
+    ("Optimizer", "", (optimizer,)),
+    ("Machine", "", (machine,)),
 )
 
 
-def sections(stage: Stage) -> list[tuple[str, list[Figure]]]:
-    """``(heading, figures)`` of a stage, without empty ones."""
-    drawn = [(heading, [figure for make in makers for figure in make(stage)]) for heading, makers in SECTIONS]
-    return [(heading, figures) for heading, figures in drawn if figures]
+def sections(stage: Stage) -> list[tuple[str, str, list[Figure]]]:
+    """``(heading, note, figures)`` of a stage, without empty ones."""
+    drawn = [(heading, note, [figure for make in makers for figure in make(stage)]) for heading, note, makers in SECTIONS]
+    return [section for section in drawn if section[2]]

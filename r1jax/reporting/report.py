@@ -1,7 +1,8 @@
-"""The report of a run: one HTML file that needs nothing else, and the table of stages for the terminal.
+"""The report of a run: one HTML file that needs nothing else.
 
 Figures are drawn in the page by plotly's own script, which stands in the file once. Everything that a model wrote goes
-through the template's escaping, and the page's policy (CSP) runs no script but the two that stand here, by their hashes.
+through the template's escaping, or as JSON to a script that makes text of it and nothing else; and the page's policy (CSP)
+runs no script but those that stand here, by their hashes.
 """
 
 from __future__ import annotations
@@ -11,148 +12,59 @@ import hashlib
 import importlib.resources
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r1jax.reporting import files
 from r1jax.reporting.collect import Run, Stage, collect, settings_of, write_metrics
-from r1jax.reporting.console import duration, number
+from r1jax.reporting.console import number
+from r1jax.reporting.tables import comparisons, stage_rows, tiles
 
-MOST_GROUPS = 8  # of responses, per stage
+# Bytes. Plotly's script takes 4.9 MB of a page's 10; curves of a stage about 0.4.
+SAMPLES_BUDGET = 2_200_000
+FIGURES_BUDGET = 2_000_000
+MOST_SETTING = 400  # characters of one setting's value
 
-
-# ---------------------------------------------------------------------------------------------- tables
-def _share(value: Any) -> str:
-    return f"{value:.1%}" if isinstance(value, (int, float)) else "–"
-
-
-def _with_interval(figures: Mapping[str, Any], name: str) -> str:
-    """``71.2% [68.0, 74.3]``."""
-    if not isinstance(figures.get(name), (int, float)):
-        return "–"
-    interval = figures.get(f"{name}_interval")
-    if not isinstance(interval, (list, tuple)) or len(interval) != 2:
-        return _share(figures[name])
-    return f"{_share(figures[name])} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
-# figure of an evaluation -> its name in tables, and how its value is written
-_FIGURES = (
-    ("pass@1", "pass@1", _with_interval),
-    ("cons@k", "majority", _with_interval),
-    ("mean_tokens", "mean tokens", lambda figures, name: number(figures.get(name))),
-    ("reflection", "reflecting", lambda figures, name: _share(figures.get(name))),
-    ("wait_after_miss", "“wait” after a failed try", lambda figures, name: _share(figures.get(name))),
-    ("wait_after_hit", "“wait” after a hit", lambda figures, name: _share(figures.get(name))),
-    ("truncated", "cut off", lambda figures, name: _share(figures.get(name))),
-    ("ungraded", "ungraded", lambda figures, name: _share(figures.get(name))),
-)
-
-
-def _table(run: Run) -> tuple[list[str], list[list[Any]]]:
-    """``(columns, rows)``: each figure of each benchmark before and after each stage."""
-    rows: list[list[Any]] = []
-    for result in run.results:
-        before, after = result.get("before") or {}, result.get("after") or {}
-        stage = f"{result.get('name', '')}"
-        for benchmark in dict.fromkeys([*before, *after]):
-            old, new = before.get(benchmark) or {}, after.get(benchmark) or {}
-            problems, samples = (new or old).get("problems"), (new or old).get("samples")
-            title = f"{benchmark} ({problems:,} × {samples})" if isinstance(problems, int) else str(benchmark)
-            for name, label, write in _FIGURES:
-                if name == "cons@k" and samples == 1:
-                    continue  # a vote of one is pass@1 again
-                if isinstance(old.get(name), (int, float)) or isinstance(new.get(name), (int, float)):
-                    rows.append([stage, title, label, write(old, name), write(new, name)])
-                    stage = title = ""
-        if stage:  # a stage without benchmarks is a line all the same
-            rows.append([stage, "–", "–", "–", "–"])
-    return ["stage", "benchmark", "figure", "before", "after"], rows
-
-
-def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]]]:
-    """``(columns, rows)`` of the table of stages, for ``Console.table``.
-
-    Raises:
-      NoRun: ``workdir`` holds no run.
-    """
-    return _table(collect(workdir))
+_STATES = {
+    "complete": "Complete",
+    "running": "Running",
+    "stopped": "Stopped; the same command goes on from here",
+    "failed": "Stopped by an error",
+    "killed": "Ended without a word (killed, or the machine went down); the same command goes on from here",
+    "": "Not finished",
+}
 
 
 # ---------------------------------------------------------------------------------------------- parts of the page
 def _status(run: Run) -> dict[str, str]:
-    done = sum(stage.complete for stage in run.stages)
-    if run.complete:
-        return {"kind": "complete", "text": f"Complete: {done} stage{'s' if done != 1 else ''}."}
-    if not run.stages:
-        return {"kind": "open", "text": "No stage has begun."}
-    return {"kind": "open", "text": f"{done} of {len(run.stages)} stages complete; the run is going on or was stopped."}
+    done, total = sum(stage.complete for stage in run.stages), len(run.stages)
+    text = _STATES[run.state]
+    if total > 1:
+        text += f" · {done} of {total} stages complete"
+    reason = run.reason if run.state == "failed" else ""
+    return {"kind": run.state or "open", "text": f"{text}.", "reason": reason}
 
 
-def _progress(stage: Stage, seconds: Any) -> str:
-    steps = len(stage.updates["step"])
-    total = f" of {stage.planned:,}" if stage.planned else ""
-    words = [f"{steps:,}{total} optimizer steps", "complete" if stage.complete else "not finished"]
-    if isinstance(seconds, (int, float)):
-        words.append(duration(seconds))
-    return ", ".join(words) + "."
+def _made_with(run: Run) -> str:
+    """``1 × NVIDIA H200 · jax 0.10.2 · r1jax 0.1 (b3d810e)``, as far as it is known."""
+    known = run.environment
+    packages = known.get("packages") if isinstance(known.get("packages"), dict) else {}
+    commit = str(known.get("commit") or "")[:7]
+    words = [
+        f"{known.get('devices', 1)} × {known['device']}" if known.get("device") else "",
+        f"jax {packages['jax']}" if packages.get("jax") else "",
+        f"r1jax {known['r1jax']}{f' ({commit})' if commit else ''}" if known.get("r1jax") else "",
+    ]
+    return " · ".join(word for word in words if word)
 
 
-def _tiles(run: Run) -> list[dict[str, Any]]:
-    """The main figures: the first benchmark of the last stage that has one, before and after."""
-    for result in reversed(run.results):
-        before, after = result.get("before") or {}, result.get("after") or {}
-        benchmark = next(iter(after or before), None)
-        if benchmark is None:
-            continue
-        old, new = before.get(benchmark) or {}, after.get(benchmark) or {}
-        tiles = []
-        for name, label, write in (
-            ("pass@1", "Accuracy (pass@1)", _share),
-            ("cons@k", "Majority vote", _share),
-            ("mean_tokens", "Response length", number),
-            ("reflection", "Reflecting", _share),
-        ):
-            values = [
-                write(f[name])
-                for f in (old, new)
-                if (name, f.get("samples")) != ("cons@k", 1) and isinstance(f.get(name), (int, float))
-            ]
-            if values:
-                tiles.append(
-                    {
-                        "label": label,
-                        "before": values[0] if len(values) == 2 else None,
-                        "after": values[-1],
-                        "hint": f"{benchmark}, {result.get('name', '')}",
-                    }
-                )
-        return tiles
-    return []
-
-
-def _safe_json(value: Any) -> str:
-    """JSON that can stand in a script element: no ``<`` remains that could end it."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _policy(*scripts: str) -> str:
-    """A content security policy that runs these scripts and nothing else, and loads nothing."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-
-
-def _render(values: Mapping[str, Any], trusted: Mapping[str, str]) -> str:
-    """Fills the template. ``values`` are escaped; ``trusted`` are this package's and plotly's own text."""
-    import jinja2
-    import markupsafe
-
-    page = importlib.resources.files("r1jax.reporting") / "page"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
-    environment.filters["figure"] = number
-    template = environment.from_string((page / "report.html").read_text("utf-8"))
-    return template.render(**values, **{name: markupsafe.Markup(text) for name, text in trusted.items()})
+def _settings(run: Run, stage: Stage) -> list[list[str]]:
+    rows = []
+    for key, value in settings_of(run, stage.name).items():
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        rows.append([key, text if len(text) <= MOST_SETTING else text[:MOST_SETTING] + " …"])
+    return rows
 
 
 def _notes(notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -170,7 +82,46 @@ def _notes(notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-# ---------------------------------------------------------------------------------------------- the report
+def _samples(run: Run, stage: Stage, budget: int) -> dict[str, Any] | None:
+    """What the stage's viewer shows: see ``viewer``. None where there is nothing."""
+    from r1jax.reporting import viewer
+
+    entries = viewer.rollouts(stage, run.workdir, budget)
+    compared, pairs = viewer.before_and_after(stage)
+    benchmarks = pairs or ([] if entries else viewer.evaluation_only(stage))
+    if not entries and not benchmarks:
+        return None
+    return {"stage": stage.name, "rollouts": entries, "benchmarks": benchmarks, "compared": compared}
+
+
+# ---------------------------------------------------------------------------------------------- writing
+def _safe_json(value: Any) -> str:
+    """JSON that can stand in a script element: no ``<`` remains that could end it, nor a line end of JavaScript's own."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _policy(*scripts: str) -> str:
+    """A content security policy that runs these scripts and no others; data comes from the page's own place alone."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _render(values: Mapping[str, Any], trusted: Mapping[str, str]) -> str:
+    """Fills the template. ``values`` are escaped; ``trusted`` are this package's and plotly's own text."""
+    import jinja2
+    import markupsafe
+
+    page = importlib.resources.files("r1jax.reporting") / "page"
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
+    environment.filters["figure"] = number
+    template = environment.from_string((page / "report.html").read_text("utf-8"))
+    return template.render(**values, **{name: markupsafe.Markup(text) for name, text in trusted.items()})
+
+
 def write_report(workdir: str | os.PathLike) -> str:
     """Writes ``report.html`` (and ``metrics.jsonl``) into a run's work directory, finished or not; returns its path.
 
@@ -183,48 +134,65 @@ def write_report(workdir: str | os.PathLike) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    from r1jax.reporting import plots, samples
+    from r1jax.reporting import plots
 
     run = collect(workdir)
     write_metrics(run)
-    seconds = {result.get("name"): result.get("seconds") for result in run.results}
     data: list[plots.Figure] = []
+    samples: list[dict[str, Any]] = []
     stages = []
-    for stage in run.stages:
-        shown = []
-        for heading, figures in plots.sections(stage):
-            shown.append((heading, [{"id": len(data) + i, **figure} for i, figure in enumerate(figures)]))
-            data += figures
+    left = FIGURES_BUDGET
+    rows = stage_rows(run)
+    for stage, row in zip(run.stages, rows):
+        shown, left_out = [], 0
+        for heading, note, figures in plots.sections(stage):
+            kept = []
+            for figure in figures:
+                size = len(json.dumps(figure["data"]))
+                if size > left:
+                    left_out += 1
+                    continue
+                left -= size
+                kept.append({"id": len(data), **figure})
+                data.append(figure)
+            if kept:
+                shown.append((heading, note, kept))
+        found = _samples(run, stage, SAMPLES_BUDGET // len(run.stages))
+        if found is not None:
+            samples.append(found)
         stages.append(
             {
-                "name": stage.name,
-                "kind": stage.kind,
-                "progress": _progress(stage, seconds.get(stage.name)),
+                **row,
                 "sections": shown,
+                "left_out": left_out,
                 "always_zero": plots.always_zero(stage),
-                "groups": (samples.before_and_after(stage) + samples.from_training(stage))[:MOST_GROUPS],
-                "settings": [[key, json.dumps(value)] for key, value in settings_of(run, stage.name).items()],
+                "viewer": len(samples) - 1 if found is not None else None,
+                "settings": _settings(run, stage),
             }
         )
-    columns, rows = _table(run)
     page = importlib.resources.files("r1jax.reporting") / "page"
-    script, plotly = (page / "report.js").read_text("utf-8"), get_plotlyjs()
+    scripts = [(page / name).read_text("utf-8") for name in ("report.js", "viewer.js")]
+    plotly = get_plotlyjs()
     text = _render(
         {
             "name": run.name,
             "status": _status(run),
+            "made_with": _made_with(run),
+            "made_at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "unreadable": [os.path.relpath(path, run.workdir) for path in run.unreadable],
-            "tiles": _tiles(run),
-            "results": {"columns": columns, "rows": rows},
+            "tiles": tiles(run),
+            "comparisons": list(comparisons(run)),
             "stages": stages,
             "notes": _notes(run.notes),
         },
         {
-            "policy": _policy(plotly, script).replace("'", "&#39;"),
+            "policy": _policy(plotly, *scripts).replace("'", "&#39;"),
             "style": (page / "report.css").read_text("utf-8"),
-            "data": _safe_json([{"data": figure["data"], "layout": figure["layout"]} for figure in data]),
+            "figures": _safe_json([{"data": figure["data"], "layout": figure["layout"]} for figure in data]),
+            "samples": _safe_json(samples),
             "plotly": plotly,
-            "script": script,
+            "script": scripts[0],
+            "viewer_script": scripts[1],
         },
     )
     path = f"{run.workdir}/report.html"

@@ -29,6 +29,7 @@ def write_update(stage, step, total, rng):
         "reward_mean": 0.3 + 1.5 * done + rng.gauss(0, 0.05),
         "reward_accuracy": 0.14 + 0.77 * done + rng.gauss(0, 0.03),
         "reward_format": min(1, 0.5 + done) + rng.gauss(0, 0.01),
+        "reward_language": 0.9 + 0.1 * done,
         "accuracy": min(1, 0.14 + 0.77 * done),
         "response_length_mean": 13 + 22 * done + rng.gauss(0, 0.8),
         "response_length_max": 64,
@@ -77,6 +78,39 @@ def write_samples(path, prompts, samples, done, rng, completion=None):
     write(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
+def write_view(stage, rollout, step, done, rng, texts=None):
+    groups = []
+    for prompt_id in range(2):
+        samples = []
+        for sample in range(4):
+            right = rng.random() < 0.14 + 0.77 * done
+            words = texts or [f"{rng.choice(WORDS)} " for _ in range(int(4 + 20 * done))] + [
+                "</think>",
+                "<answer>",
+                "7*3",
+                "</answer>",
+            ]
+            samples.append(
+                {
+                    "sample": sample,
+                    "tokens": len(words),
+                    "finish_reason": "stop",
+                    "reward": 1.0 + right,
+                    "advantage": 0.9 if right else -0.4,
+                    "in_loss": True,
+                    "parts": {"accuracy": float(right), "format": 1.0},
+                    "verdict": "right" if right else "wrong",
+                    "reason": "it reaches 21" if right else "8 has no operator",
+                    "texts": words,
+                    "logprobs": [round(-rng.random() * 3, 3) for _ in words],
+                    "left_out": None,
+                }
+            )
+        prompt = f"Problem {prompt_id}: reach 21 with 3, 7, 8."
+        groups.append({"prompt_id": prompt_id, "prompt": prompt, "answer": "21", "group": 4, "samples": samples})
+    write(f"{stage}/views/{rollout:05d}.json", {"rollout": rollout, "step": step, "groups": groups})
+
+
 def write_evaluation(stage, benchmark, step, when, done, rng, completion=None):
     share = 0.14 + 0.77 * done
     folder = f"{stage}/evaluations/{benchmark}-{when or f'{step:06d}'}"
@@ -104,9 +138,9 @@ def write_evaluation(stage, benchmark, step, when, done, rng, completion=None):
 
 @pytest.fixture
 def make_run(tmp_path):
-    """``make_run(steps, planned=100, evaluations=11, complete=True, completion=None, stages=("r1_zero",)) -> path``."""
+    """``make_run(steps, planned=100, evaluations=11, complete=True, completion=None, stages=("r1_zero",), views=0) -> path``."""
 
-    def make(steps, planned=100, evaluations=11, complete=True, completion=None, stages=("r1_zero",)):
+    def make(steps, planned=100, evaluations=11, complete=True, completion=None, stages=("r1_zero",), views=0):
         rng = random.Random(0)
         workdir = str(tmp_path / "work")
         keys = [
@@ -125,6 +159,8 @@ def make_run(tmp_path):
                 folder = f"{stage}/waves/{rollout:05d}-00"
                 write_samples(f"{folder}/rollouts.jsonl", 3, 8, rollout / planned, rng, completion)
                 commit(folder)
+            for rollout in range(views):
+                write_view(stage, rollout, rollout, rollout / planned, rng, completion and [completion, " and <b>more"])
             for rollout in range(min(steps, 2000)):
                 timing = {
                     "rollout": rollout,

@@ -1,0 +1,173 @@
+"""The tables of a run: what each stage changed, how far the stages are, the main figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from r1jax.reporting.collect import Run, Stage, collect
+from r1jax.reporting.console import duration, number
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _share(value: Any) -> str:
+    return f"{value:.1%}" if _is_number(value) else "–"
+
+
+def _interval(figures: Mapping[str, Any], name: str) -> str:
+    """`` [68.0, 74.3]``, or nothing."""
+    interval = figures.get(f"{name}_interval")
+    if not isinstance(interval, (list, tuple)) or len(interval) != 2 or not all(map(_is_number, interval)):
+        return ""
+    return f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def _share_change(old: float, new: float) -> str:
+    return f"{100 * (new - old):+.1f} pts".replace("-", "−")
+
+
+def _number_change(old: float, new: float) -> str:
+    return ("+" if new >= old else "−") + number(abs(new - old))
+
+
+# figure of an evaluation -> its name in tables, how its value is written, how its change
+_FIGURES: tuple[tuple[str, str, Callable[[Any], str], Callable[[float, float], str]], ...] = (
+    ("pass@1", "pass@1", _share, _share_change),
+    ("cons@k", "majority", _share, _share_change),
+    ("mean_tokens", "mean tokens", number, _number_change),
+    ("reflection", "reflecting", _share, _share_change),
+    ("wait_after_miss", "“wait” after a failed try", _share, _share_change),
+    ("wait_after_hit", "“wait” after a hit", _share, _share_change),
+    ("truncated", "cut off", _share, _share_change),
+    ("ungraded", "ungraded", _share, _share_change),
+)
+
+
+def _figures_of(result: Mapping[str, Any], when: str) -> dict[str, Mapping[str, Any]]:
+    """Benchmark -> figures of a result; whatever else a file holds there is left out."""
+    found = result.get(when)
+    return {str(k): v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+
+
+def comparisons(run: Run) -> Iterable[dict[str, Any]]:
+    """Each benchmark of each stage: ``stage, benchmark, detail`` and ``rows`` of figure, before, after, change.
+
+    Before and after are ``(value, interval)``.
+    """
+    for result in run.results:
+        before, after = _figures_of(result, "before"), _figures_of(result, "after")
+        for benchmark in dict.fromkeys([*before, *after]):
+            old, new = before.get(benchmark, {}), after.get(benchmark, {})
+            problems, samples = (new or old).get("problems"), (new or old).get("samples")
+            rows = []
+            for name, label, write, change in _FIGURES:
+                if (name == "cons@k" and samples == 1) or not (_is_number(old.get(name)) or _is_number(new.get(name))):
+                    continue  # a vote of one is pass@1 again
+                both = _is_number(old.get(name)) and _is_number(new.get(name))
+                cells = [(write(f[name]), _interval(f, name)) if _is_number(f.get(name)) else ("–", "") for f in (old, new)]
+                rows.append([label, *cells, change(old[name], new[name]) if both else ""])
+            yield {
+                "stage": str(result.get("name", "")),
+                "benchmark": benchmark,
+                "detail": f"{problems:,} × {samples}" if isinstance(problems, int) else "",
+                "rows": rows,
+            }
+
+
+def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]]]:
+    """``(columns, rows)`` of the table of stages, for ``Console.table``.
+
+    Raises:
+      NoRun: ``workdir`` holds no run.
+    """
+    run = collect(workdir)
+    rows: list[list[Any]] = []
+    last = None
+    for compared in comparisons(run):
+        stage = "" if compared["stage"] == last else compared["stage"]
+        last = compared["stage"]
+        benchmark = f"{compared['benchmark']} ({compared['detail']})" if compared["detail"] else compared["benchmark"]
+        for label, old, new, change in compared["rows"]:
+            rows.append([stage, benchmark, label, "".join(old), "".join(new), change])
+            stage = benchmark = ""
+    shown = {str(c["stage"]) for c in comparisons(run)}
+    rows += [[str(r.get("name", "")), "–", "–", "–", "–", ""] for r in run.results if str(r.get("name", "")) not in shown]
+    return ["stage", "benchmark", "figure", "before", "after", "change"], rows
+
+
+def tiles(run: Run) -> list[dict[str, Any]]:
+    """The main figures: the first benchmark of the last stage that has one, before and after."""
+    for result in reversed(run.results):
+        before, after = _figures_of(result, "before"), _figures_of(result, "after")
+        benchmark = next(iter(after or before), None)
+        if benchmark is None:
+            continue
+        old, new = before.get(benchmark, {}), after.get(benchmark, {})
+        found = []
+        for name, label, write in (
+            ("pass@1", "Accuracy (pass@1)", _share),
+            ("cons@k", "Majority vote", _share),
+            ("mean_tokens", "Response length", number),
+            ("reflection", "Reflecting", _share),
+        ):
+            there = [f for f in (old, new) if (name, f.get("samples")) != ("cons@k", 1) and _is_number(f.get(name))]
+            if there:
+                found.append(
+                    {
+                        "label": label,
+                        "before": write(there[0][name]) if len(there) == 2 else None,
+                        "after": write(there[-1][name]),
+                        "hint": f"{benchmark}, {result.get('name', '')}",
+                    }
+                )
+        return found
+    return []
+
+
+def stage_rows(run: Run) -> list[dict[str, Any]]:
+    """How far each stage is: ``name, kind, state, steps, share, time``; ``share`` of the planned steps, or None."""
+    seconds = {str(result.get("name")): result.get("seconds") for result in run.results}
+    steps_said = {str(result.get("name")): result.get("steps") for result in run.results}
+    rows, current = [], True
+    for stage in run.stages:
+        done = len(stage.updates["step"])
+        begun = bool(done or stage.evaluations or stage.waves)
+        if stage.complete:
+            state, done = (
+                "complete",
+                done or (steps_said.get(stage.name) if isinstance(steps_said.get(stage.name), int) else 0),
+            )
+        elif begun or current:
+            state, current = run.state if run.state not in ("", "complete") else ("begun" if begun else "waiting"), False
+        else:
+            state = "waiting"
+        planned = f" of {stage.planned:,}" if stage.planned and not stage.complete else ""
+        spent = seconds.get(stage.name)
+        rows.append(
+            {
+                "name": stage.name,
+                "kind": stage.kind,
+                "state": state,
+                "steps": f"{done:,}{planned} steps" if done or planned else "",
+                "share": min(1.0, done / stage.planned) if stage.planned else (1.0 if stage.complete else None),
+                "time": duration(spent) if _is_number(spent) and spent else "",
+                "lead": _lead(run, stage),
+            }
+        )
+    return rows
+
+
+def _lead(run: Run, stage: Stage) -> str:
+    """``test: 16.7% → 79.6%``: pass@1 of the stage's benchmarks."""
+    result = next((r for r in run.results if r.get("name") == stage.name), {})
+    before, after = _figures_of(result, "before"), _figures_of(result, "after")
+    words = []
+    for benchmark in dict.fromkeys([*before, *after]):
+        values = [f[benchmark]["pass@1"] for f in (before, after) if _is_number(f.get(benchmark, {}).get("pass@1"))]
+        if values:
+            words.append(f"{benchmark} {' → '.join(map(_share, values))}")
+    return ", ".join(words)
