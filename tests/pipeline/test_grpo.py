@@ -292,3 +292,21 @@ def test_dynamic_sampling_trains_on_groups_that_say_something(tmp_path):
     assert "00000-02" in waves, "the base answers no four problems with mixed success at once"
     assert [t["compiles"] for t in timings(tmp_path / "run")] == [0, 0], "nor do the smaller waves of replacements"
     assert metrics[0]["zero_advantage_groups"] <= 0.25
+
+
+@pytest.mark.slow
+def test_a_recipe_reaches_the_whole_family(tmp_path):
+    """Sequence ratios, a sampler correction, the off-policy mask, the unbiased KL, an entropy bonus, GDPO, overlong filtering,
+    and a surrogate of the user's own."""
+    (tmp_path / "mine.py").write_text("def push(ratio, tokens, config):\n    return ratio * tokens.advantages, ratio > 1e9\n")
+    loss = {"ratio": "sequence", "surrogate": "mine:push", "correction": "mask", "correction_level": "geometric"}
+    loss |= {"off_policy_delta": 0.1, "kl": "k3_unbiased", "entropy_coefficient": 1e-3}
+    changed = {"loss": loss, "advantages": {"normalize": "gdpo"}, "overlong_filtering": True, "steps": 2}
+    path = recipe(tmp_path, **changed)
+    process = start(path, tmp_path / "run", PYTHONPATH=str(tmp_path))
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    first, second = updates(tmp_path / "run")
+    assert first["ratio_mean"] == first["ratio_max"] == 1 and first["kl_ref"] == 0  # from separately computed log-probabilities
+    assert abs(first["correction_mean"] - 1) < 1e-4 and first["masked"] == 0 and first["entropy"] > 0
+    assert second["ratio_max"] != 1 and second["kl_ref"] > 0
