@@ -27,6 +27,7 @@ _HOMES = {
     "grade_search": "search",
     "language_consistency": "language",
     "mix": "mixing",
+    "mix_by_type": "mixing",
     "run_code": "code.run",
     "same_answer": "mathematics",
     "think_format_reward": "format",
