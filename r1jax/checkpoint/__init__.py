@@ -1,7 +1,7 @@
 """Checkpoints: Hugging Face's tables both ways, Orbax trees, integrity; everything is checked as it is read."""
 
-from r1jax.checkpoint.configuration import config_from_hf, config_to_hf
-from r1jax.checkpoint.exporting import export_model
+from r1jax.checkpoint.huggingface.configuration import config_from_hf, config_to_hf
+from r1jax.checkpoint.huggingface.exporting import export_model
 from r1jax.checkpoint.integrity import CheckpointError, checksums
 from r1jax.checkpoint.loading import load_model, load_tokenizer, read_config
 from r1jax.checkpoint.native import convert

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from r1jax.checkpoint import native
-from r1jax.checkpoint.configuration import config_from_hf
-from r1jax.checkpoint.huggingface import bindings, check_tensors, flatten, stored_dtype, unflatten
+from r1jax.checkpoint.huggingface.binding import bindings
+from r1jax.checkpoint.huggingface.weights import Weights, read_documents
 from r1jax.checkpoint.integrity import CheckpointError
-from r1jax.checkpoint.tensor_files import TensorFiles, read_json
+from r1jax.checkpoint.pieces import Piece, flatten, parameter_dtype, pieces, unflatten
 from r1jax.models import abstract_params, logical_axes
 from r1jax.models.config import ModelConfig
 from r1jax.models.interface import Model
+from r1jax.reporting import Console
 from r1jax.sharding import TRAIN_RULES, Rules, layout, make_mesh
+
+Arrays = dict[str, jax.Array]
 
 
 def read_config(path: epath.PathLike) -> ModelConfig:
@@ -33,26 +37,26 @@ def read_config(path: epath.PathLike) -> ModelConfig:
     if not (path / "config.json").exists():
         what = f"has neither config.json nor {native.MANIFEST}" if path.is_dir() else "is not a directory"
         raise CheckpointError(f"{path} {what}: name a Hugging Face directory or an r1jax checkpoint")
-    config = read_json(path / "config.json")
-    generation = path / "generation_config.json"
-    generation_config = read_json(generation) if generation.exists() else None
-    for name, value in (("config.json", config), ("generation_config.json", generation_config or {})):
-        if not isinstance(value, dict):
-            raise CheckpointError(f"{path / name} is not a JSON object")
-    try:
-        return config_from_hf(config, generation_config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    return read_documents(path)[0]
 
 
-def load_model(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None, *, rules: Rules = TRAIN_RULES) -> Model:
-    """Loads a model, each device's part read from disk on its own: never is the whole of it in host memory.
+def load_model(
+    path: epath.PathLike,
+    mesh: Mesh | None = None,
+    dtype: Any = None,
+    *,
+    rules: Rules = TRAIN_RULES,
+    console: Console | None = None,
+) -> Model:
+    """Loads a model, a layer at a time and each device's part read from disk on its own: never is more than that in host
+    memory besides what the devices hold.
 
     Args:
       path: a Hugging Face directory or an r1jax checkpoint.
       mesh: where the parameters go (``sharding.make_mesh``); None: one device.
-      dtype: of the parameters; None: each as it is stored.
+      dtype: of the parameters (routers: at least float32); None: each as it is stored, quantised ones in float32.
       rules: the table that lays them out; the training table spreads them furthest.
+      console: where progress is drawn.
 
     Raises:
       CheckpointError: the configuration asks for what is not implemented; a tensor or file is missing, misshapen,
@@ -71,10 +75,10 @@ def load_model(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None
             raise ValueError(
                 f"{name} {list(leaf.shape)} can't be divided as {shardings[name].spec} over mesh {sizes}; change the mesh"
             ) from error
-    if native.is_checkpoint(path):
-        params = native.load_params(path, shardings, dtype)
-    else:
-        params = _load_huggingface(path, config, shardings, dtype)
+    dtypes, read = _native_reader(path) if native.is_checkpoint(path) else _huggingface_reader(path)
+    if dtype is not None:
+        dtypes = {name: parameter_dtype(name, dtype) for name in dtypes}
+    params = _stack(config, dtypes, shardings, read, console)
     return Model(config, unflatten(params), load_tokenizer(path))
 
 
@@ -88,21 +92,71 @@ def load_tokenizer(path: epath.PathLike) -> Any:
     return Tokenizer.load(path)
 
 
-def _load_huggingface(
-    path: epath.Path, config: ModelConfig, shardings: dict[str, NamedSharding], dtype: Any
-) -> dict[str, jax.Array]:
-    files = TensorFiles(path)
-    check_tensors(files, config)
-    params = {}
-    for name, binding in bindings(config).items():
-        wanted = np.dtype(dtype) if dtype is not None else stored_dtype(files, binding)
+# Reads a piece: arrays by path, those of a layer without their leading axis, laid out and, where the reader can, in the dtypes
+# asked for.
+Reader = Callable[[Piece, Mapping[str, Any], Mapping[str, NamedSharding]], Arrays]
 
-        def read(index, binding=binding, wanted=wanted):
-            bounds = (part.indices(size)[:2] for part, size in zip(index, binding.sizes.values()))
-            return binding.read(files, dict(zip(binding.axes, bounds)), wanted)
 
-        params[name] = place_array(tuple(binding.sizes.values()), shardings[name], read)
-    return params
+def _huggingface_reader(path: epath.Path) -> tuple[dict[str, Any], Reader]:
+    weights = Weights(path)
+    bound = bindings(weights.config)
+
+    def read(piece: Piece, dtypes: Mapping[str, Any], shardings: Mapping[str, NamedSharding]) -> Arrays:
+        arrays = {}
+        for name in piece.paths:
+            binding = bound[name]
+
+            def part(index, binding=binding):
+                axes, sizes = (list(x)[piece.layer is not None :] for x in (binding.axes, binding.shape))
+                bounds = (one.indices(size)[:2] for one, size in zip(index, sizes))
+                values = binding.read(
+                    weights, {**binding.ranges(piece.layer), **dict(zip(axes, bounds))}, dtypes[binding.path]
+                )
+                return values if piece.layer is None else values[0]
+
+            arrays[name] = place_array(binding.shape[piece.layer is not None :], shardings[name], part)
+        return arrays
+
+    return {name: weights.exact_dtype(binding) for name, binding in bound.items()}, read
+
+
+def _native_reader(path: epath.Path) -> tuple[dict[str, Any], Reader]:
+    manifest = native.read_manifest(path)
+
+    def read(piece: Piece, dtypes: Mapping[str, Any], shardings: Mapping[str, NamedSharding]) -> Arrays:
+        return native.load_piece(path, manifest, piece, shardings)
+
+    return native.stored_dtypes(path, manifest), read
+
+
+def _stack(
+    config: ModelConfig, dtypes: Mapping[str, Any], shardings: Mapping[str, NamedSharding], read: Reader, console: Any
+) -> Arrays:
+    """Every parameter: each layer is read and put into stacks that are already in place, donated from layer to layer."""
+    shapes = {name: leaf.shape for name, leaf in flatten(abstract_params(config)).items()}
+    params: Arrays = {}
+    todo = list(pieces(config))
+    for done, piece in enumerate(todo):
+        if console is not None:
+            console.progress("loading", done, len(todo))
+        where = {name: shardings[name] for name in piece.paths}
+        if piece.layer is None:
+            params |= {name: array.astype(dtypes[name]) for name, array in read(piece, dtypes, where).items()}
+            continue
+        if piece.layer == 0:
+            kinds = {name: (shapes[name], dtypes[name]) for name in piece.paths}
+            stacks = jax.jit(lambda: {name: jnp.zeros(*kind) for name, kind in kinds.items()}, out_shardings=where)()  # noqa: B023
+            insert = jax.jit(_insert, donate_argnums=0, out_shardings=where)
+        one = {name: NamedSharding(x.mesh, PartitionSpec(*x.spec[1:])) for name, x in where.items()}
+        stacks = insert(stacks, jnp.int32(piece.layer), read(piece, dtypes, one))
+        params |= stacks
+    if console is not None:
+        console.progress("loading", len(todo), len(todo))
+    return {name: params[name] for name in shapes}
+
+
+def _insert(stacks: Arrays, layer: jax.Array, arrays: Arrays) -> Arrays:
+    return {name: stack.at[layer].set(arrays[name].astype(stack.dtype)) for name, stack in stacks.items()}
 
 
 def place_array(

@@ -10,8 +10,8 @@ import numpy as np
 from etils import epath
 
 from r1jax.checkpoint.directory import replacing
+from r1jax.checkpoint.huggingface.tensor_files import read_json
 from r1jax.checkpoint.integrity import CheckpointError, describe
-from r1jax.checkpoint.tensor_files import read_json
 from r1jax.checkpoint.trees import load_arrays, save_arrays
 
 MANIFEST = "manifest.json"

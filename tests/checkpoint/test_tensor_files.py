@@ -9,7 +9,7 @@ from etils import epath
 from safetensors.numpy import load_file, save_file
 
 from r1jax.checkpoint import CheckpointError
-from r1jax.checkpoint.tensor_files import INDEX, SINGLE, TensorFiles, write_tensors
+from r1jax.checkpoint.huggingface.tensor_files import INDEX, SINGLE, TensorFiles, write_tensors
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -28,6 +28,7 @@ DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
     "I64": np.dtype(np.int64),
     "I32": np.dtype(np.int32),
     "I16": np.dtype(np.int16),
@@ -104,16 +105,33 @@ def _read_header(path: epath.Path) -> dict[str, Stored]:
     return tensors
 
 
+def stored_names(directory: epath.Path) -> set[str] | None:
+    """The names of a directory's tensors, from its index or the header of its only file; None if it has neither."""
+    if (directory / SINGLE).exists():
+        return set(_read_header(directory / SINGLE))
+    return set(_weight_map(directory / INDEX)) if (directory / INDEX).exists() else None
+
+
+def _weight_map(path: epath.Path) -> dict[str, str]:
+    index = read_json(path)
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise CheckpointError(f"{path} lacks weight_map, a mapping of tensors to files")
+    return files
+
+
 class TensorFiles(Mapping[str, Stored]):
     """The tensors of a Hugging Face directory: one ``model.safetensors``, or shards that an index names.
+
+    Args:
+      split: the tensors, by name, that a stored one is to be seen as: parts of its bytes.
 
     Raises:
       CheckpointError: no such files, a shard missing, truncated or contradicting the index.
     """
 
-    def __init__(self, directory: epath.PathLike):
+    def __init__(self, directory: epath.PathLike, split: Callable[[str, Stored], dict[str, Stored]] | None = None):
         self.directory = epath.Path(directory)
-        self._maps: dict[epath.Path, np.ndarray] = {}
         if (self.directory / SINGLE).exists():
             self._tensors = _read_header(self.directory / SINGLE)
         elif (self.directory / INDEX).exists():
@@ -121,12 +139,14 @@ class TensorFiles(Mapping[str, Stored]):
         else:
             hint = "; convert its .bin files to safetensors first" if list(self.directory.glob("*.bin")) else ""
             raise CheckpointError(f"{self.directory} has neither {SINGLE} nor {INDEX}{hint}")
+        if split is not None:
+            parts = [part for name, tensor in self._tensors.items() for part in split(name, tensor).items()]
+            self._tensors = dict(parts)
+            if len(self._tensors) != len(parts):
+                raise CheckpointError(f"{self.directory} holds experts apart and in one tensor; remove one of the two")
 
     def _read_index(self, path: epath.Path) -> dict[str, Stored]:
-        index = read_json(path)
-        files = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
-            raise CheckpointError(f"{path} lacks weight_map, a mapping of tensors to files")
+        files = _weight_map(path)
         tensors: dict[str, Stored] = {}
         for file in sorted(set(files.values())):
             if not (self.directory / file).exists():
@@ -168,9 +188,10 @@ class TensorFiles(Mapping[str, Stored]):
             with path.open("rb") as file:
                 file.seek(start)
                 return np.frombuffer(file.read(stop - start), np.uint8)
-        if path not in self._maps:
-            self._maps[path] = np.memmap(os.fspath(path), np.uint8, "r")
-        return np.asarray(self._maps[path][start:stop])
+        if start == stop:
+            return np.empty(0, np.uint8)
+        # A map for each read: what was read counts as the process's memory until its map is gone.
+        return np.asarray(np.memmap(os.fspath(path), np.uint8, "r", start, (stop - start,)))
 
 
 def write_tensors(

@@ -1,0 +1,1 @@
+"""Hugging Face directories: configurations, tensors and their table, FP8; read, checked, written."""
