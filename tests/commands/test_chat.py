@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,24 +126,21 @@ def test_an_interrupted_answer_ends_the_turn_and_stays_in_the_conversation():
     assert [m["role"] for m in one.messages] == ["user", "assistant", "user", "assistant"]
 
 
-def test_the_command_answers_lines_from_a_pipe(tmp_path):
-    base = tmp_path / "base"
-    base.mkdir()
-    for file in (TINY / "base").iterdir():
-        (base / file.name).write_bytes(file.read_bytes())
-    settings = json.loads((base / "tokenizer_config.json").read_text())
-    template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
-    (base / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
-    command = [sys.executable, "-m", "r1jax.cli", "chat", str(base), "--max-tokens", "12", "--temperature", "0"]
+def test_the_command_answers_lines_from_a_pipe():
+    command = [sys.executable, "-m", "r1jax.cli", "chat", str(TINY / "base"), "--max-tokens", "12", "--temperature", "0"]
     environment = os.environ | {"XLA_FLAGS": ""}
     done = subprocess.run(command, input="From 2, 5 make 7.\n", capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    generate = [*command[:3], "generate", str(base), "--chat", "--prompt", "From 2, 5 make 7.", *command[5:]]
+    generate = [*command[:3], "generate", str(TINY / "base"), "--chat", "--prompt", "From 2, 5 make 7.", *command[5:]]
     same = subprocess.run(generate, capture_output=True, text=True, timeout=300, env=environment)
     assert done.stdout == same.stdout != ""
 
 
-def test_a_model_without_a_chat_template_is_refused():
-    command = [sys.executable, "-m", "r1jax.cli", "chat", str(TINY / "base")]
+def test_a_model_without_a_chat_template_is_refused(tmp_path):
+    base = shutil.copytree(TINY / "base", tmp_path / "base")
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "r1jax.cli", "chat", str(base)]
     done = subprocess.run(command, input="hi\n", capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "has no chat template; r1jax generate" in done.stderr
