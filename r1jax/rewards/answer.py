@@ -12,6 +12,7 @@ TAIL = 2_000
 SHORT = 200
 
 _PHRASE = re.compile(r"(?i)(?:\banswer\**\s{0,3}(?:is|was|are|:|=|：)(?!\s{1,3}not\b)|答案(?:是|为|：|:))\s{0,3}[:：]?")
+_IS_THE_ANSWER = re.compile(r"(?i)\s(?:is|are) (?:thus |therefore )?(?:the|our) (?:final |correct |right )?answers?\b")
 # What follows an answer in its sentence and says why, or begins the next one.
 _AFTERWARDS = re.compile(
     r"(?i),?\s(?:because|since|as|which|where|so that|when|if)\s|,\s(?:not|but|so|for)\s|(?<=[^A-Z\s]{2})\.\s|[。！]"
@@ -160,13 +161,15 @@ def extract_answer(completion: str) -> str | None:
     tail = text.strip()[-TAIL:]
     phrase = _last(_PHRASE, tail)
     if phrase is not None:
-        rest = tail[phrase.end() :].strip("*\n ").lstrip("} ").partition("\n")[0].strip().strip("*").strip()
+        rest = tail[phrase.end() :].strip("*\n ").lstrip("} ").partition("\n")[0].strip().rstrip(".").strip("*").strip()
         if rest:
             formula = _INLINE.match(rest)
             if formula:
                 return formula[0].strip("$ ")
             rest = rest[: cut.start()] if (cut := _AFTERWARDS.search(rest)) and cut.start() else rest
             return rest
+    if (said := _IS_THE_ANSWER.search(tail)) and (named := guess(tail[: said.start()])):
+        return named
     if len(tail) <= SHORT and "\n" not in tail:
         return tail or None
     lines = tail.split("\n")

@@ -38,7 +38,13 @@ _CHOICES = re.compile(r"\(?[A-H]\)?(?:(?:\s*(?:,|;|and|&|、)\s*|\s*)\(?[A-H]\)?
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
 _DECIMAL_COMMA = re.compile(r"-?(?:[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)")
 _STATED = re.compile(r"\b(?:is|are|equals)\s+(-?[0-9][0-9.,/]*)\Z")
-_QUALIFIER = re.compile(r"(?i)(?:about|approximately|approx\.?|exactly|around|roughly|only|Rs\.?|INR|USD)\s+(?=[-0-9$\\.])")
+# What is said of something that the grammar has no name for: "\\operatorname{rank}(A) = 2", "\\text{Volume: } 12".
+_LABELLED = re.compile(
+    r"(?:(?=[^=]*[A-Za-z])[^=<>0-9]{1,80}(?:=|\\approx)|\\text\{[^{}0-9]{1,60}:\s*\})\s*([^=<>]+)", re.DOTALL
+)
+_QUALIFIER = re.compile(
+    r"(?i)US(?=\s?\\\$)|(?:about|approximately|approx\.?|exactly|around|roughly|only|Rs\.?|INR|USD)\s+(?=[-0-9$\\.])"
+)
 _TWICE = re.compile(r"([^()]{1,60}?)\s*\(([^()]{1,60})\)")
 _LETTER_UNIT = re.compile(
     r"(?<=[0-9})\s])\s*([mgshLNJWVK])((?:\^\{?[23]\}?)?)\s*(?:/\s*([a-zA-Z]{1,2})((?:\^\{?[23]\}?)?))?\s*\Z"
@@ -108,6 +114,8 @@ def _read(text: str, commas_group: bool = True) -> _Reading:
             return _Reading(parse(form, commas_group), plain, text)
         except Unreadable:
             continue
+    if labelled := _LABELLED.fullmatch(text):
+        return _read(labelled[1], commas_group)
     return _Reading(None, plain, text)
 
 

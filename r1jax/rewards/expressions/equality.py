@@ -7,6 +7,7 @@ from fractions import Fraction
 from r1jax.rewards.expressions import regions, symbolic, values
 from r1jax.rewards.expressions.keys import key
 from r1jax.rewards.expressions.nodes import (
+    BINDERS,
     SETS,
     Node,
     is_name,
@@ -255,6 +256,8 @@ def equal(left: Node, right: Node) -> bool:
         return _same_quantity(left, right)
     if left.kind in CONTAINERS or right.kind in CONTAINERS:
         return left == right or _same_structure(left, right)
+    if left.kind == right.kind and left.kind in ("sum", "product") and _same_binder(left, right):
+        return True
     if left.kind == "percent" or right.kind == "percent":
         return _same_percentage(left, right)
     return _same_angle(left, right)
@@ -402,11 +405,15 @@ def _same_structure(left: Node, right: Node) -> bool:
     if "ratio" in kinds and not kinds & (set(CONTAINERS) - {"ratio"}):
         sides = [quotient(*n.args) if n.kind == "ratio" and len(n.args) == 2 else n for n in (left, right)]
         return all(n.kind != "ratio" for n in sides) and same_value(*sides)
-    if kinds <= {"limit", "integral"} and len(kinds) == 1 and left.value != right.value:
-        right = Node(
-            right.kind, substitute(Node("row", right.args), {right.value: Node("symbol", value=left.value)}).args, left.value
-        )
+    if left.kind == right.kind and left.kind in BINDERS:
+        return _same_binder(left, right)
     return left.kind == right.kind and left.value == right.value and bool(left.args) and _in_order(left.args, right.args)
+
+
+def _same_binder(left: Node, right: Node) -> bool:
+    """Of two sums, integrals or limits: the same form under the one name."""
+    renamed = substitute(Node("row", right.args), {right.value: Node("symbol", value=left.value)})
+    return _in_order(left.args, renamed.args)
 
 
 def _same_residue(left: Node, right: Node) -> bool:

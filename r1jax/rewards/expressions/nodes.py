@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 CONSTANTS = ("pi", "e", "i")
 # Symbols that stand for a set, not for a number.
-SETS = frozenset(["emptyset", "mathbb R", "mathbb N", "mathbb Z", "mathbb Q", "mathbb C"])
+SETS = frozenset(["emptyset", *(f"mathbb {letter}{sign}" for letter in "RNZQC" for sign in ("", "+", "-", "*"))])
+# What has a variable of its own.
+BINDERS = ("sum", "product", "integral", "limit")
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
 
@@ -19,7 +21,7 @@ class Node(NamedTuple):
     function (value: name), based (value: digits, base), percent, degree, unit (value: ``units.Unit``), bracket (value: its
     two ends), set, list (value: "and", "or" or None), ratio, union, intersection, difference, matrix (args: rows of kind
     row), relation (value: its operators, args: its sides), mod (a, modulus), sum and product (value: the index; lower,
-    upper, body), integral (value: the variable; body, then its limits), limit (value: the variable; where, body), choice
+    upper, body), derivative (value: the variable), integral (value: the variable; body, then its limits), limit (value: the variable; where, body), choice
     (value: a letter).
     """
 
@@ -54,7 +56,7 @@ def symbols(node: Node) -> frozenset[str]:
     found = frozenset().union(*map(symbols, node.args)) if node.args else frozenset()
     if node.kind == "symbol":
         return found | {node.value} if node.value not in CONSTANTS and node.value not in SETS else found
-    return found - {node.value} if node.kind in ("sum", "product", "integral", "limit") else found
+    return found - {node.value} if node.kind in BINDERS else found
 
 
 def uses(node: Node, test: Callable[[Node], bool]) -> bool:
@@ -68,7 +70,7 @@ def substitute(node: Node, values: Mapping[str, Node]) -> Node:
         return values.get(node.value, node)
     if not node.args:
         return node
-    if node.kind in ("sum", "product", "integral", "limit") and node.value in values:
+    if node.kind in BINDERS and node.value in values:
         values = {name: value for name, value in values.items() if name != node.value}
     return Node(node.kind, tuple(substitute(a, values) for a in node.args), node.value)
 

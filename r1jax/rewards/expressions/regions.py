@@ -106,11 +106,28 @@ def _shape(node: Node, depth: int = 0) -> tuple:
     if node.kind in _NAMED or (node.kind == "list" and all(item.kind in ("relation", *_NAMED) for item in node.args)):
         if len(node.args) > MAX_PARTS:
             raise TooLarge(f"a set of over {MAX_PARTS} parts")
+        if len({name for item in node.args if item.kind == "relation" for name in _names(item)}) > 1:
+            raise NoRegion("conditions on several names")
         kind = node.kind if node.kind in _NAMED else {"or": "union", "and": "both"}.get(node.value, "both")
         return (kind, tuple(_shape(item, depth + 1) for item in node.args))
     if node.kind == "relation":
         return _solutions(node, depth)
+    if (
+        node.kind == "add"
+        and len(node.args) == 2
+        and node.args[1].kind == "mul"
+        and node.args[1].args[1:]
+        and node.args[1].args[1].kind == "set"
+    ):
+        return ("difference", (_shape(node.args[0], depth + 1), _shape(node.args[1].args[1], depth + 1)))
     raise NoRegion(f"a {node.kind} is no set of real numbers")
+
+
+def _names(node: Node) -> frozenset[str]:
+    """The names that a condition is about: of ``-1 < f(x) < 1`` those of ``f(x)``."""
+    return (
+        symbols(node) if as_interval(node) is node else frozenset([repr(next(side for side in node.args if is_name(side)))])
+    )
 
 
 def _solutions(node: Node, depth: int) -> tuple:

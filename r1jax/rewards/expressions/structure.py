@@ -80,6 +80,8 @@ def plain(node: Node) -> Node:
         return plain(node.args[0])
     if node.kind == "mul":
         return _product(node)
+    if node.kind == "add" and uses(node, lambda n: n.kind == "matrix"):
+        return _matrix_sum(node)
     if node.kind == "bracket" and node.value == "[]" and _is_table(node):
         return Node("matrix", tuple(Node("row", row.args) for row in node.args))
     if node.kind == "infinity" or not node.args:
@@ -125,6 +127,17 @@ def _product(node: Node) -> Node:
     ):
         return node.args[1]
     return _integrated(node) if uses(node, lambda n: n.kind == "integral") else node
+
+
+def _matrix_sum(node: Node) -> Node:
+    terms = [plain(term) for term in node.args]
+    shapes = {(len(term.args), len(term.args[0].args)) for term in terms if term.kind == "matrix"}
+    if len(shapes) != 1 or any(term.kind != "matrix" for term in terms):
+        return node
+    rows = zip(*(term.args for term in terms))
+    return Node(
+        "matrix", tuple(Node("row", tuple(Node("add", cells) for cells in zip(*(r.args for r in row)))) for row in rows)
+    )
 
 
 def _integrated(node: Node) -> Node:

@@ -77,7 +77,17 @@ class Commands(Cursor):
         return node
 
     def command_frac(self, _: Token) -> Node:
-        return Node("div", (self.argument(), self.argument()))
+        top, bottom = self.argument(), self.argument()
+        d = Node("symbol", value="d")
+        if (
+            top == d
+            and bottom.kind == "mul"
+            and len(bottom.args) == 2
+            and bottom.args[0] == d
+            and bottom.args[1].kind == "symbol"
+        ):
+            return Node("derivative", (self.body(),), bottom.args[1].value)
+        return Node("div", (top, bottom))
 
     def command_binom(self, _: Token) -> Node:
         return Node("function", (self.argument(), self.argument()), "binom")

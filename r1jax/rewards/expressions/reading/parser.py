@@ -308,7 +308,7 @@ class _Parser(Commands):
         while self.at("'"):
             name += self.advance().value
         if name.startswith("mathbb ") and self.at("^", "_"):
-            raise Unreadable("a set of numbers with an index")
+            return self.part_of_a_number_set(name)
         if self.accept("_"):
             parts, depth = [], 0
             while True:
@@ -322,6 +322,18 @@ class _Parser(Commands):
                     break
             name = f"{name}_{','.join(parts)}"
         return Node("symbol", value=name)
+
+    def part_of_a_number_set(self, name: str) -> Node:
+        r"""``\mathbb{R}^+``, ``\mathbb{N}^*``: of the real numbers the ray."""
+        self.advance()
+        braces = self.accept("{")
+        sign = self.expect("+", "-", "*")
+        if braces:
+            self.expect("}")
+        if name == "mathbb R" and sign != "*":
+            ends = (number(0), Node("infinity", value=1)) if sign == "+" else (Node("infinity", value=-1), number(0))
+            return Node("bracket", ends, "()")
+        return Node("symbol", value=f"{name}{sign}")
 
     def inside(self, closing: tuple[str, ...]) -> tuple[list[Node], str]:
         bars, self.bars = self.bars, 0

@@ -33,6 +33,7 @@ _EMPTY = re.compile(
 _REALS = re.compile(
     r"(?:x (?:is|can be) )?(?:the set of )?(?:all|any|every|the) reals?(?: numbers?)?|全体实数|所有实数|任意实数"
 )
+_INTEGERS = re.compile(r"(?:the set of )?(?:all|any|every|the) integers?|全体整数|所有整数")
 _SAME = {
     "dne": "does not exist",
     "doesn't exist": "does not exist",
@@ -103,7 +104,9 @@ def as_set(words: str) -> str | None:
     """The set that a phrase in small letters names, in LaTeX."""
     if _EMPTY.fullmatch(words):
         return "\\emptyset"
-    return "\\mathbb{R}" if _REALS.fullmatch(words) else None
+    if _REALS.fullmatch(words):
+        return "\\mathbb{R}"
+    return "\\mathbb{Z}" if _INTEGERS.fullmatch(words) else None
 
 
 # ---------------------------------------------------------------------------------------------- texts
