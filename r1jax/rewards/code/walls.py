@@ -19,6 +19,7 @@ from pathlib import Path
 
 KINDS = ("bubblewrap", "namespaces", "none")
 START_SECONDS = 30.0
+END_SECONDS = 2.0
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
@@ -153,7 +154,8 @@ def _write_maps(pid: int) -> bool:
 
 @dataclasses.dataclass
 class Outer:
-    """A running keeper: ``process`` (the outermost one), ``control`` (its socket), what it writes in trouble."""
+    """A running keeper: ``process`` (the outermost one), ``control`` (its socket), what it writes in trouble, ``inner``
+    (a pidfd of the first process in its namespaces)."""
 
     kind: str
     process: subprocess.Popen
@@ -161,6 +163,7 @@ class Outer:
     errors: int
     users: bool
     scratch: str | None = None
+    inner: int = -1
 
     def trouble(self) -> str:
         text = os.pread(self.errors, 4096, 0).decode(errors="replace").strip()
@@ -170,10 +173,13 @@ class Outer:
         """Ends the keeper and all that it holds; returns when they are gone."""
         self.control.close()
         try:
-            self.process.wait(timeout=2)  # the keeper goes when its socket closes, and its namespace with it
+            self.process.wait(timeout=END_SECONDS)  # the keeper goes when its socket closes, and its namespace with it
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.inner >= 0:  # bwrap does not wait for it
+            select.select([self.inner], [], [], END_SECONDS)
+            os.close(self.inner)
         os.close(self.errors)
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -235,7 +241,9 @@ def raise_walls(kind: str) -> Outer:
         theirs.close()
         try:
             if kind != "none":
-                outer.users = _write_maps(_child(info_read))
+                first = _child(info_read)
+                outer.inner = os.pidfd_open(first)
+                outer.users = _write_maps(first)
                 os.write(block_write, b"1")
             ours.settimeout(START_SECONDS)
             if ours.recv(100) != b"ready":

@@ -10,7 +10,21 @@ from r1jax.rewards import Asserts, InputOutput, Limits, Verdict, run_code
 from r1jax.rewards.code import sandbox as sandboxes
 from r1jax.rewards.code.languages import compiler, language
 
-LIMITS = Limits(cpu_seconds=0.5, wall_seconds=1, compile_seconds=1, memory=256 << 20)
+LIMITS = Limits(cpu_seconds=2, wall_seconds=6, compile_seconds=1, memory=256 << 20)
+SHORT = Limits(wall_seconds=0.4, memory=256 << 20)
+HANGS = {
+    "thread bomb",
+    "sleeps for ever",
+    "stops itself",
+    "stops its group",
+    "ignores signals and spins",
+    "spins in C",
+    "hangs in C",
+    "catastrophic pattern",
+    "recurses in Python",
+    "spins",
+    "sleeps",
+}
 EXPECTED = "secret-expected-output"
 FUNCTION_TESTS = Asserts(["assert f(1) == 2", "assert f(2) == 3", "assert f([1]) == [2]"])
 # What a script prints that was let do all it tried; the rest print nothing or are ended.
@@ -42,15 +56,18 @@ ENDED = {
 }
 
 
+def limits(name):
+    return SHORT if name in HANGS else LIMITS
+
+
 def next_one_is_graded(walls):
     assert run_code("print(42)", [InputOutput("", "42")], sandbox=walls)
-    assert run_code("print(41)", [InputOutput("", "42")], sandbox=walls).verdict is Verdict.WRONG
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts(walls, name):
     start = time.monotonic()
-    result = run_code(SCRIPTS[name], [InputOutput("", EXPECTED)], limits=LIMITS, sandbox=walls)
+    result = run_code(SCRIPTS[name], [InputOutput("", EXPECTED)], limits=limits(name), sandbox=walls)
     assert time.monotonic() - start < 10
     assert result.verdict is Verdict.WRONG, result
     if name in SAYS:
@@ -63,13 +80,16 @@ def test_scripts(walls, name):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(walls, name):
     start = time.monotonic()
-    result = run_code(FUNCTIONS[name], FUNCTION_TESTS, limits=LIMITS, sandbox=walls)
+    result = run_code(FUNCTIONS[name], FUNCTION_TESTS, limits=limits(name), sandbox=walls)
     assert time.monotonic() - start < 10
     assert (result.verdict, result.passed) == (Verdict.WRONG, 0), result
     next_one_is_graded(walls)
 
 
-@pytest.mark.parametrize("name", CPP)
+QUICK = ("includes secrets", "includes a device", "assembler reads", "huge executable", "missing semicolon")
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CPP])
 def test_compilers(best, name):
     if compiler(language("c++")) is None:
         pytest.skip("no compiler for c++")

@@ -1,5 +1,6 @@
 """The sandbox: which walls are chosen, refusal, what is left behind, users, threads, killed callers."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ REPOSITORY = os.path.abspath(os.path.join(os.path.dirname(sandboxes.__file__), "
 def fresh(monkeypatch):
     monkeypatch.delenv(sandboxes.ENVIRONMENT_NAME, raising=False)
     sandboxes._chosen.cache_clear()
+    sandboxes.close_all()
     yield
     sandboxes._chosen.cache_clear()
 
@@ -199,11 +201,16 @@ def test_sandboxes_are_used_again_and_end_when_told(walls):
     assert inner and not [pid for pid in [keeper, *inner] if alive(pid)]
 
 
+def kill_all(root):
+    for pid in [*descendants(root), root]:
+        with contextlib.suppress(ProcessLookupError):  # it may go with those before it
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_a_keeper_that_dies_is_replaced(walls):
     with borrow(walls) as sandbox:
         outer = sandbox._outer.process
-    for pid in [*descendants(outer.pid), outer.pid]:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(outer.pid)
     outer.wait()
     assert run_code("print(42)", TESTS, sandbox=walls)
 
@@ -211,8 +218,7 @@ def test_a_keeper_that_dies_is_replaced(walls):
 def test_a_keeper_that_dies_during_a_run_leaves_it_ungraded(walls):
     def kill():
         time.sleep(0.5)
-        for pid in [*descendants(sandbox._outer.process.pid), sandbox._outer.process.pid]:
-            os.kill(pid, signal.SIGKILL)
+        kill_all(sandbox._outer.process.pid)
 
     with borrow(walls) as sandbox:
         thread = threading.Thread(target=kill)
