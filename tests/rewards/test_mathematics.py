@@ -1,5 +1,6 @@
 """verify_math: equal and unequal answers, real data against itself, and what must not hang or run."""
 
+import importlib.util
 import json
 import os
 import time
@@ -270,3 +271,33 @@ def test_gold_answers_are_right_and_others_wrong(file):
     verdicts = [verify_math(gold, answer) for gold, answer in zip(golds, shifted)]
     assert Verdict.UNGRADED not in verdicts
     assert sum(map(bool, verdicts)) < 0.02 * len(golds)  # neighbours that happen to share their answer
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    path = Path(__file__).parents[2] / "tools" / "benchmarks" / "math_rewards.py"
+    spec = importlib.util.spec_from_file_location("math_rewards", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_labelled_pairs_of_the_benchmark_are_these(benchmark):
+    ours = [((gold, prediction), label == "right") for _, label, gold, prediction in labelled()]
+    assert benchmark.labelled_pairs() == ours
+    verdicts = ["right" if label else "wrong" for _, label in ours]
+    labels = [label for _, label in ours]
+    assert benchmark.balanced(verdicts, labels) == 1 and benchmark.balanced(["right"] * len(ours), labels) == 0.5
+
+
+@pytest.mark.parametrize("file", ["math500", "gsm8k_test", "cmath_zh"])
+def test_perturbed_answers_are_wrong_and_rewritten_ones_right(file, benchmark):
+    path = DATA / "math" / f"{file}.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is not there: set R1JAX_DATA")
+    golds = benchmark.answers(path)
+    wrong = list(benchmark.perturbed(golds, 1_500, seed=1))
+    assert len({change for _, _, change in wrong}) >= (10 if file == "math500" else 3)
+    assert [case for case in wrong if verify_math(case[0], f"Hence \\boxed{{{case[1]}}}.")] == []
+    forms = [(gold, form) for gold in golds[:400] for form in benchmark.rewritten(gold)]
+    assert len(forms) > 800 and [pair for pair in forms if not verify_math(pair[0], f"Hence \\boxed{{{pair[1]}}}.")] == []
