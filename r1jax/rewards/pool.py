@@ -13,15 +13,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from r1jax.rewards.graders import GRADERS, unknown
-from r1jax.rewards.parts import PARTS
+from r1jax.rewards.parts import DEFAULTS, PARTS, PartSettings
 from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
 
 MAX_WORKERS = 16
-MAX_BATCH = 64
+MAX_BATCH = 512
 BATCH_SECONDS = 0.02  # of work in one message: long enough to hide its cost, short enough to share work out
+PAUSE = 0.002  # seconds between two rounds of a busy thread: many records are taken in at once, and the caller gets to run
 ATTEMPTS = 2  # a request during which a worker died is tried again by itself: it may have been killed from outside
 START_ATTEMPTS = 3
 HIDDEN = {  # what a worker's environment says about accelerators and threads
@@ -108,21 +109,24 @@ class _Child:
 class RewardPool:
     """Grades requests in worker processes (``python -m r1jax.rewards.worker``), while the caller goes on.
 
-    ``submit`` never waits. A thread hands requests out and collects records. A worker that takes longer than ``timeout``
-    for a request is killed with its process group and replaced; that request is ungraded, with the reason. A request
-    during which a worker died is tried once more, by itself. All others are graded as if nothing had happened: no record
-    depends on the order of arrival, none is lost or doubled. Processes start with the first request, as many as there
-    is work for.
+    ``submit`` only waits while more than ``queue_bytes`` of requests have not been handed out. A thread hands requests out
+    and collects records. A worker that takes longer than ``timeout`` for a request is killed with its process group and
+    replaced; that request is ungraded, with the reason. A request during which a worker died is tried once more, by
+    itself. All others are graded as if nothing had happened: no record depends on the order of arrival, none is lost or
+    doubled. Processes start with the first request, as many as there is work for.
 
     Args:
       parts: names of the reward parts (``parts.PARTS`` or ``package.module:function``); a mapping's keys will do.
       default_grader: for rows that name none.
       workers: processes; 0 means one per core, at most 16.
       timeout: wall-clock seconds for one request.
-      memory: bytes of address space of a worker; 0: no limit.
+      memory: bytes of address space of a worker; 0: no limit. One that holds half of it after a request is replaced.
+      settings: what the parts can be told.
+      start_timeout: seconds that a worker may take to import what it grades with.
+      queue_bytes: of waiting requests, above which ``submit`` waits.
 
     Raises:
-      ValueError: an unknown name, or a count or time that makes no sense.
+      ValueError: an unknown name, or a count, time or size that makes no sense.
       RewardPoolError: from any later call, when the workers can't start (a user's reward that can't be imported).
     """
 
@@ -133,7 +137,9 @@ class RewardPool:
         workers: int = 0,
         timeout: float = 10.0,
         memory: int = 4 << 30,
+        settings: PartSettings = DEFAULTS,
         start_timeout: float = 120.0,
+        queue_bytes: int = 1 << 29,
     ):
         self.parts = tuple(parts)
         for name in self.parts:
@@ -143,11 +149,22 @@ class RewardPool:
             raise unknown("grader", default_grader, GRADERS)
         if workers < 0 or timeout <= 0:
             raise ValueError(f"a reward pool of {workers} workers with {timeout} seconds a request: both must be positive")
+        if memory < 0 or queue_bytes <= 0:
+            raise ValueError(f"a reward pool with memory {memory} and queue_bytes {queue_bytes}: both must be positive")
         self.workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
         self.timeout, self.start_timeout = timeout, start_timeout
-        self._settings = {"parts": self.parts, "default_grader": default_grader, "memory": memory, "parent": os.getpid()}
+        self._settings = {
+            "parts": self.parts,
+            "default_grader": default_grader,
+            "part_settings": asdict(settings),
+            "memory": memory,
+            "parent": os.getpid(),
+        }
+        self._queue_bytes = queue_bytes
         self._lock = threading.Condition()
         self._queue: deque[_Job] = deque()
+        self._waiting_bytes = 0  # of the queue
+        self._asleep = False  # whether the thread must be woken for new work
         self._finished: list[tuple[int, Hashable, RewardRecord]] = []
         self._outstanding = 0
         self._submitted = 0
@@ -184,7 +201,7 @@ class RewardPool:
             raise RewardPoolError(message["error"])
 
     def submit(self, key: Hashable, request: RewardRequest) -> None:
-        """Queues a request; returns at once. ``key`` comes back with its record.
+        """Queues a request and returns, at once unless the queue is full. ``key`` comes back with its record.
 
         Raises:
           ValueError: the request holds what is not plain data.
@@ -196,6 +213,7 @@ class RewardPool:
             "tokens": int(request.tokens),
             "finish_reason": request.finish_reason,
             "extra": dict(request.extra),
+            "max_tokens": int(request.max_tokens),
         }
         try:
             body = json.dumps(fields).encode()
@@ -203,17 +221,23 @@ class RewardPool:
             raise ValueError(f"request {key!r} must hold plain data (text, numbers, lists, mappings): {error}") from None
         with self._lock:
             self._check()
+            while self._waiting_bytes > self._queue_bytes:
+                self._lock.wait()
+                self._check()
             job = _Job(self._submitted, key, b"[%d,%b]" % (self._submitted, body))
             self._submitted += 1
             self._outstanding += 1
             self._queue.append(job)
+            self._waiting_bytes += len(job.line)
+            asleep, self._asleep = self._asleep, False
             if self._thread is None:
                 self._wake_read, self._wake_write = os.pipe()
                 os.set_blocking(self._wake_write, False)
                 os.set_blocking(self._wake_read, False)
                 self._thread = threading.Thread(target=self._run, name="reward pool", daemon=True)
                 self._thread.start()
-        self._wake()
+        if asleep:
+            self._wake()
 
     def poll(self) -> list[tuple[Hashable, RewardRecord]]:
         """The (key, record) pairs that finished since the last call, in the order of their finishing; never waits."""
@@ -242,6 +266,7 @@ class RewardPool:
         with self._lock:
             self._closing = True
             thread, self._thread = self._thread, None
+            self._lock.notify_all()
         if thread is not None:
             self._wake()
             thread.join()
@@ -270,13 +295,18 @@ class RewardPool:
             with selectors.DefaultSelector() as self._selector:
                 self._selector.register(self._wake_read, selectors.EVENT_READ)
                 while not self._closing and self._failure is None:
+                    self._asleep = True  # before the queue is looked at: what comes after that wakes
                     self._hand_out()
-                    for event, _ in self._selector.select(self._patience()):
+                    events = self._selector.select(self._patience())
+                    self._asleep = False
+                    for event, _ in events:
                         if event.data is None:
                             os.read(self._wake_read, 1 << 12)
                         elif event.fd == event.data.output and event.data in self._children:
                             self._collect(event.data)
                     self._end_overdue()
+                    if events and self._outstanding:
+                        time.sleep(PAUSE)
         except BaseException as error:
             self._fail(f"the reward pool's thread died: {type(error).__name__}: {error}")
             raise
@@ -323,11 +353,16 @@ class RewardPool:
         """The next jobs for one worker. One during which a worker died goes by itself, to an idle worker."""
         jobs: list[_Job] = []
         while self._queue and len(jobs) < size:
-            if self._queue[0].deaths:
-                if not jobs and idle:
-                    jobs.append(self._queue.popleft())
+            if self._queue[0].deaths and (jobs or not idle):
                 break
             jobs.append(self._queue.popleft())
+            if jobs[0].deaths:
+                break
+        if jobs:
+            full = self._waiting_bytes > self._queue_bytes
+            self._waiting_bytes -= sum(len(job.line) for job in jobs)
+            if full:
+                self._lock.notify_all()
         return jobs
 
     def _watch_input(self, child: _Child) -> None:
@@ -361,7 +396,7 @@ class RewardPool:
         now = time.monotonic()
         try:
             message = json.loads(line)
-            if isinstance(message, dict):
+            if isinstance(message, dict) and message.keys() & {"ready", "error", "full"}:
                 number, record = None, None
             else:
                 number, record = message[0], RewardRecord.from_json(message[1])
@@ -370,6 +405,9 @@ class RewardPool:
         if number is None:
             if "error" in message:
                 self._fail(message["error"])
+                return False
+            if "full" in message:  # it ends itself between two requests, and owes nothing
+                self._replace(child, None, blame=False)
                 return False
             child.ready, self._failed_starts = True, 0
         elif not child.jobs or number != child.jobs[0].number:  # not what was asked: it can't be trusted any more
@@ -390,8 +428,9 @@ class RewardPool:
             if limit is not None and now >= limit:
                 self._replace(child, f"took longer than {self.timeout:g} s")
 
-    def _replace(self, child: _Child, overdue: str | None) -> None:
-        """Kills a worker that is overdue or dead. The request it was at is ungraded or tried again, the rest go back."""
+    def _replace(self, child: _Child, overdue: str | None, blame: bool = True) -> None:
+        """Kills a worker that is overdue, dead or full. The request it was at, if it is to blame, is ungraded or tried
+        again; the rest go back."""
         self._children.remove(child)
         for fd in (child.input, child.output):
             if fd in self._selector.get_map():
@@ -402,7 +441,7 @@ class RewardPool:
             if overdue or self._failed_starts >= START_ATTEMPTS:
                 how = f"did not start within {self.start_timeout:g} s" if overdue else f"died at its start (status {status})"
                 self._fail(f"a reward worker {how}")
-        elif child.jobs:
+        elif child.jobs and blame:
             job = child.jobs.popleft()
             job.deaths += 1
             if overdue:
@@ -413,3 +452,4 @@ class RewardPool:
                 child.jobs.appendleft(job)
         with self._lock:
             self._queue.extendleft(reversed(child.jobs))
+            self._waiting_bytes += sum(len(job.line) for job in child.jobs)

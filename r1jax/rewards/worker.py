@@ -1,7 +1,7 @@
 """A grading process: ``python -m r1jax.rewards.worker SETTINGS``. Started and killed by ``pool.RewardPool``.
 
 It reads JSON lines, each a batch ``[[number, request], ...]``, and answers each request with a line ``[number, record]``
-as soon as it is graded. Both go over private copies of its standard input and output; what graders print goes to
+as soon as it is graded; ``{"full": true}`` says that it has come to hold too much memory and ends. Both go over private copies of its standard input and output; what graders print goes to
 standard error, so it can't be taken for a verdict. It never loads jax.
 """
 
@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from r1jax.rewards.graders import grader
-from r1jax.rewards.parts import grade, part
+from r1jax.rewards.parts import PartSettings, grade, part
 from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
 
 MAX_REASON = 500
@@ -45,6 +45,22 @@ def _limit(memory: int) -> None:
         return  # a platform without such limits
 
 
+class _Memory:
+    """How many bytes this process holds; 0 where the system does not say."""
+
+    def __init__(self):
+        try:
+            self._file = os.open("/proc/self/statm", os.O_RDONLY)
+        except OSError:
+            self._file = -1
+
+    def held(self) -> int:
+        try:
+            return int(os.pread(self._file, 64, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError, IndexError):  # no such file, or a grader closed it
+            return 0
+
+
 def _private_channels() -> tuple[io.BufferedReader, int]:
     """(requests, fd of replies); standard input is then empty and standard output is standard error."""
     requests, replies = os.dup(0), os.dup(1)
@@ -61,9 +77,9 @@ def _send(replies: int, message: Any) -> None:
         data = data[os.write(replies, data) :]
 
 
-def _grade(request: dict[str, Any], parts: list[str], default_grader: str) -> RewardRecord:
+def _grade(request: dict[str, Any], parts: list[str], default_grader: str, settings: PartSettings) -> RewardRecord:
     try:
-        record = grade(RewardRequest(**request), parts, default_grader)
+        record = grade(RewardRequest(**request), parts, default_grader, settings)
     except BaseException as error:  # SystemExit, or a timeout that derives from BaseException
         reason = f"{type(error).__name__}: {error}"
         record = RewardRecord(dict.fromkeys(parts), Verdict.UNGRADED, reason)
@@ -73,9 +89,10 @@ def _grade(request: dict[str, Any], parts: list[str], default_grader: str) -> Re
 def main(settings: str) -> None:
     requests, replies = _private_channels()
     options = json.loads(settings)
-    parts, default_grader = options["parts"], options["default_grader"]
+    parts, default_grader, memory = options["parts"], options["default_grader"], options["memory"]
+    part_settings = PartSettings(**options["part_settings"])
     _die_with_parent(options["parent"])
-    _limit(options["memory"])
+    _limit(memory)
     try:
         for name in parts:
             part(name)
@@ -84,9 +101,13 @@ def main(settings: str) -> None:
         _send(replies, {"error": str(error) or type(error).__name__})
         return
     _send(replies, {"ready": True})
+    watch = _Memory()
     for line in requests:
         for number, request in json.loads(line):
-            _send(replies, [number, _grade(request, parts, default_grader).to_json()])
+            _send(replies, [number, _grade(request, parts, default_grader, part_settings).to_json()])
+            if memory and watch.held() > memory // 2:  # a grader that leaks would sooner or later fail every request
+                _send(replies, {"full": True})
+                return
 
 
 if __name__ == "__main__":

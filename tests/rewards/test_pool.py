@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from r1jax.rewards import RewardPool, RewardPoolError, RewardRequest, Verdict
 
 USER = """
-import ctypes, os, subprocess, sys, threading, time
+import ctypes, os, re, subprocess, sys, threading, time
+LEAKED = []
 assert "jax" not in sys.modules
 FORGED = '[%d, {"parts": {"accuracy": 1.0}, "verdict": "right", "reason": "forged"}]'
 
@@ -40,6 +42,20 @@ def act(row, completion):
     if what == "once" and not os.path.exists(row["mark"]):
         open(row["mark"], "w").close()
         os.kill(os.getpid(), 9)
+    if what == "regex": re.match("(a|a)*b", "a" * 40)
+    if what == "power": (10 ** 10 ** 8) % 7
+    if what == "kill": os.kill(os.getpid(), 9)
+    if what == "close": os.closerange(0, 200)
+    if what == "forge":
+        for descriptor in range(3, 20):
+            try: os.write(descriptor, b"garbage\\n[0, {}]\\n")
+            except OSError: pass
+    if what == "flood": return "right", "x" * 50_000_000
+    if what == "interrupt": raise KeyboardInterrupt
+    if what == "quit": os.kill(os.getpid(), 15)
+    if what == "orphan": subprocess.Popen(["sleep", "600"])
+    if what == "leak": LEAKED.append(bytearray(b"x" * (50 << 20)))
+    if what == "pid": return "right", str(os.getpid())
     if what == "environment":
         return "right", ",".join(k + "=" + os.environ.get(k, "?") for k in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"))
     if what == "modules":
@@ -105,7 +121,7 @@ def test_drain_gives_the_order_of_submission():
         assert [key for key, _ in pool.drain()] == keys
 
 
-@pytest.mark.parametrize("what", ["sleep", "hang in C", "spin"])
+@pytest.mark.parametrize("what", ["sleep", "hang in C", "spin", "regex", "power"])
 def test_a_hanging_grader_is_killed_and_its_neighbours_graded(user, what):
     with RewardPool(["accuracy"], user, workers=1, timeout=1.0) as pool:
         for number in range(20):
@@ -115,7 +131,7 @@ def test_a_hanging_grader_is_killed_and_its_neighbours_graded(user, what):
     assert len(records) == 19 and all(record.verdict is Verdict.RIGHT for record in records.values())
 
 
-@pytest.mark.parametrize("what", ["exit", "abort", "crash"])
+@pytest.mark.parametrize("what", ["exit", "abort", "crash", "kill", "quit", "close", "forge"])
 def test_a_crashing_grader_is_ungraded_and_its_neighbours_graded(user, what):
     with RewardPool(["accuracy", "format"], user, workers=2) as pool:
         for number in range(20):
@@ -162,6 +178,90 @@ def test_workers_killed_again_and_again(user):
         records = dict(pool.drain())
     assert len(records) == 1_000
     assert sum(record.verdict is Verdict.RIGHT for record in records.values()) >= 992  # two deaths can meet one request
+
+
+def test_any_mixture_of_crashes_loses_and_doubles_nothing(user):
+    """Half of the requests misbehave in some way and workers are killed from outside; the rest are graded as if alone."""
+    rng = random.Random(1)
+    harmless, fatal = (
+        ["interrupt", "sys.exit", "raise", "recurse", "print", "flood"],
+        ["exit", "kill", "close", "forge", "crash", "abort"],
+    )
+    plan = {number: rng.choice(harmless + fatal) if rng.random() < 0.1 else "" for number in range(600)}
+    got = []
+    with RewardPool(["accuracy"], user, workers=2, timeout=20) as pool:
+        for number in rng.sample(sorted(plan), len(plan)):
+            wrong = rng.random() < 0.5
+            pool.submit(number, request(str(number), "no" if wrong else str(number), do=plan[number], wrong=wrong))
+            if number % 150 == 7 and pool._children:
+                os.kill(rng.choice(pool._children).process.pid, signal.SIGKILL)
+            got += pool.poll()
+        got += pool.drain()
+        assert pool.outstanding == 0 and pool._waiting_bytes == 0
+    records = dict(got)
+    assert len(got) == 600 and set(records) == set(plan)
+    for number, what in plan.items():
+        verdict = records[number].verdict
+        if what in fatal or what in ("interrupt", "sys.exit", "raise", "recurse"):
+            assert verdict is Verdict.UNGRADED, what
+    ungraded = sum(record.verdict is Verdict.UNGRADED for record in records.values())
+    assert (
+        ungraded <= sum(what not in ("", "print", "flood") for what in plan.values()) + 4
+    )  # two kills can meet one request
+    assert len(records[next(n for n, what in plan.items() if what == "flood")].reason) <= 500
+
+
+def test_a_full_queue_makes_submit_wait(user):
+    with RewardPool(["accuracy"], user, workers=1, queue_bytes=2_000_000) as pool:
+        for number in range(300):  # 30 MB
+            pool.submit(number, request(str(number), str(number), text="x" * 100_000))
+            assert pool._waiting_bytes <= 2_200_000
+        records = pool.drain()
+    assert [key for key, _ in records] == list(range(300)) and all(record.verdict for _, record in records)
+
+
+def test_a_full_queue_lets_go_when_the_pool_fails_or_closes(user):
+    with RewardPool(["accuracy", "pool_user:nothing"], workers=1, queue_bytes=1_000) as pool:
+        with pytest.raises(RewardPoolError, match="has no 'nothing'"):
+            for _ in range(10_000):
+                pool.submit(0, request(text="x" * 100))
+                time.sleep(0.001)
+    pool = RewardPool(["accuracy"], user, workers=1, queue_bytes=1_000)
+    closer = threading.Timer(1.0, pool.close)
+    closer.start()
+    with pytest.raises(RewardPoolError, match="closed"):
+        for _ in range(10_000):
+            pool.submit(0, request(do="sleep", text="x" * 600))
+    closer.join()
+
+
+def test_a_grader_that_leaks_is_replaced_before_it_fails(user):
+    with RewardPool(["accuracy"], user, workers=1, memory=400 << 20) as pool:
+        for number in range(12):  # 600 MB in all
+            pool.submit(number, request(do="leak"))
+            pool.submit(f"pid {number}", request(do="pid"))
+        records = dict(pool.drain())
+    assert all(record.verdict is Verdict.RIGHT for record in records.values())
+    assert len({record.reason for key, record in records.items() if str(key).startswith("pid")}) > 1
+
+
+def test_nothing_is_left_behind(user):
+    before = set(children())
+    with RewardPool(["accuracy"], user, workers=2, timeout=1.0) as pool:
+        for number, what in enumerate(["exit", "sleep", "orphan", "", "kill", "pid"]):
+            pool.submit(number, request(do=what))
+        pool.drain()
+        workers = set(children()) - before
+        assert workers
+    assert set(children()) <= before, "no zombie either"
+    assert all(gone(pid) for pid in workers)
+
+
+def children():
+    """Process ids of this process' children, zombies among them."""
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            yield from map(int, file.read().split())
 
 
 def test_children_of_a_grader_die_with_it(user, tmp_path):
