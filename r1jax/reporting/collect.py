@@ -234,7 +234,8 @@ def collect(workdir: str | os.PathLike) -> Run:
     on_disk = files.names(f"{workdir}/stages")
     if not recipe and not on_disk:
         raise NoRun(f"{workdir} holds no run: neither recipe.yaml nor stages/ is there")
-    planned = {str(s.get("name")): s for s in recipe.get("stages") or [] if isinstance(s, dict)}
+    listed = recipe.get("stages")
+    planned = {str(s.get("name")): s for s in (listed if isinstance(listed, list) else []) if isinstance(s, dict)}
     names = [*planned, *(name for name in on_disk if name not in planned)]  # the recipe's order
     stages = tuple(_stage(reader, workdir, name, planned.get(name, {})) for name in names)
     results = reader.json(f"{workdir}/results.json", list) or []
@@ -269,13 +270,13 @@ def _state(reader: _Reader, workdir: str, stages: Sequence[Stage]) -> tuple[str,
 
 def _results(stages: Iterable[Stage], written: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
     """``results.json`` (``written``), with the last evaluation so far for what it does not know yet."""
-    known = {result.get("name"): result for result in written}
+    known = {str(result.get("name")): result for result in written}
     for stage in stages:
         grouped = stage.benchmarks()
         result = known.pop(stage.name, {})
         if not grouped and not result:
             continue
-        before, after = dict(result.get("before") or {}), dict(result.get("after") or {})
+        before, after = (dict(f) if isinstance(f := result.get(when), dict) else {} for when in ("before", "after"))
         if not (stage.complete and after):
             for name, evaluations in grouped.items():
                 before.setdefault(name, evaluations[0].figures)
@@ -316,5 +317,6 @@ def settings_of(run: Run, stage: str) -> dict[str, Any]:
         else:
             yield prefix, value
 
-    stages = run.recipe.get("stages") or []
+    stages = run.recipe.get("stages")
+    stages = stages if isinstance(stages, list) else []
     return next((dict(flat("", s)) for s in stages if isinstance(s, dict) and str(s.get("name")) == stage), {})

@@ -182,6 +182,7 @@ def write_report(workdir: str | os.PathLike) -> str:
             "unreadable": [os.path.relpath(path, run.workdir) for path in run.unreadable],
             "tiles": tiles(run),
             "comparisons": list(comparisons(run)),
+            "so_far": any(not stage.complete and stage.evaluations for stage in run.stages),
             "stages": stages,
             "notes": _notes(run.notes),
         },

@@ -53,10 +53,15 @@ def _figures_of(result: Mapping[str, Any], when: str) -> dict[str, Mapping[str, 
     return {str(k): v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
 
-def comparisons(run: Run) -> Iterable[dict[str, Any]]:
-    """Each benchmark of each stage: ``stage, benchmark, detail`` and ``rows`` of figure, before, after, change.
+def _moment(figures: Mapping[str, Any], usual: str) -> str:
+    """What a column is called: of a stage that is not complete yet it may be any evaluation's."""
+    step = figures.get("step")
+    return f"step {step:,}" if isinstance(step, int) and "when" not in figures else usual
 
-    Before and after are ``(value, interval)``.
+
+def comparisons(run: Run) -> Iterable[dict[str, Any]]:
+    """Each benchmark of each stage: ``stage, benchmark, detail``, ``columns`` (what before and after are called) and ``rows``
+    of figure, before, after, change. Before and after are ``(value, interval)``.
     """
     for result in run.results:
         before, after = _figures_of(result, "before"), _figures_of(result, "after")
@@ -74,6 +79,7 @@ def comparisons(run: Run) -> Iterable[dict[str, Any]]:
                 "stage": str(result.get("name", "")),
                 "benchmark": benchmark,
                 "detail": f"{problems:,} × {samples}" if isinstance(problems, int) else "",
+                "columns": [_moment(old, "before"), _moment(new, "after")],
                 "rows": rows,
             }
 
