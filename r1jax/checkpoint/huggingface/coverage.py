@@ -124,8 +124,10 @@ def check(tensors: Mapping[str, Described], config: ModelConfig, block: Block | 
     written = {path: np.zeros(binding.stacked_shape, np.int32) for path, binding in tensor_map.bindings.items()}
     unknown, copied, scales = [], [], 0
     for name, tensor in tensors.items():
-        if name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in tensors:
-            _check_scales(name, tensor, tensors[name.removesuffix(SCALE_SUFFIX)], block, where)
+        scaled = name.removesuffix(SCALE_SUFFIX)
+        if scaled != name and (scaled in tensors or tensor_map.locate(scaled)):  # one that is not there is found missing below
+            if scaled in tensors:
+                _check_scales(name, tensor, tensors[scaled], block, where)
             scales += 1
             continue
         found = tensor_map.locate(name)
