@@ -65,12 +65,14 @@ class LoggingSettings:
     """Where a run's figures are shown besides its own files. Derived from those, so it may change between two sessions.
 
     ``tensorboard``: event files in ``<workdir>/tensorboard``. ``wandb``: Weights & Biases, where it is installed, under
-    ``wandb_project``; its own environment variables (``WANDB_MODE=offline`` ...) hold.
+    ``wandb_project``; its own environment variables (``WANDB_MODE=offline`` ...) hold. ``report_every``: seconds between two
+    reports while the run goes on (0: at its end only).
     """
 
     tensorboard: bool = True
     wandb: bool = False
     wandb_project: str = "r1jax"
+    report_every: int = 120
 
 
 # ---------------------------------------------------------------------------------------------- parts of stages

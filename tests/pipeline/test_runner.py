@@ -130,6 +130,35 @@ def clocks(workdir):
     return [json.loads(p.read_text())["clock"] for p in sorted(workdir.glob("stages/*/updates/*/metrics.json"))]
 
 
+def test_a_session_says_how_it_ended_and_its_figures_are_exported(home, evaluated):
+    def status(workdir):
+        return json.loads((workdir / "timing/status.json").read_text())
+
+    workdir = run(home)
+    assert status(workdir)["state"] == "complete" and status(workdir)["ended"] >= status(workdir)["began"]
+    assert sorted(p.parent.name for p in workdir.glob("tensorboard/*/events.out.tfevents.*")) == ["first", "second"]
+    with pytest.raises(RuntimeError):
+        run(home, "stages.second.fail_at=2", workdir="failing")
+    failed = json.loads(open("failing/timing/status.json").read())
+    assert (failed["state"], failed["reason"]) == ("failed", "RuntimeError: the stage broke")
+    with pytest.raises(StopRequested):
+        run(home, "stages.second.stop_at=2", "logging.tensorboard=false", "logging.report_every=0", workdir="stopping")
+    stopped = json.loads(open("stopping/timing/status.json").read())
+    assert stopped["state"] == "stopped" and not os.path.exists("stopping/tensorboard")
+    open("mended", "w").close()
+    run(home, "stages.second.stop_at=2", workdir="stopping")  # where figures go may change between two sessions
+    assert os.path.isdir("stopping/tensorboard/second")
+
+
+def test_exports_that_need_a_missing_package_are_refused(home, evaluated, monkeypatch):
+    monkeypatch.setattr("r1jax.pipeline.runner.running.missing_package", lambda **asked: "wandb" if asked["wandb"] else "")
+    with pytest.raises(config.RecipeError, match="logging.wandb needs wandb: pip install wandb"):
+        run(home, "logging.wandb=true", workdir="none")
+    with pytest.raises(config.RecipeError, match="report_every"):
+        run(home, "logging.report_every=-1", workdir="none")
+    assert not os.path.exists("none")
+
+
 def test_a_recipe_is_walked_and_its_results_are_written(home, evaluated, tmp_path):
     workdir = run(home)
     assert str(workdir) == "runs/toy" and (tmp_path / "elsewhere/runs/toy").is_dir()

@@ -140,6 +140,16 @@ def test_a_going_run_is_followed_and_its_last_update_is_not_missed(make_run):
     assert sorted(read_events(workdir)["r1_zero"]["update/loss"]) == [0, 1, 2] and warnings == []
 
 
+def test_the_report_of_a_going_run_is_written_now_and_then(make_run):
+    workdir = make_run(3, complete=False)
+    warnings = []
+    with exports.exporting(workdir, warnings.append, tensorboard=False, report_every=0.01):
+        until = time.monotonic() + 60
+        while not os.path.exists(f"{workdir}/report.html") and time.monotonic() < until:
+            time.sleep(0.1)
+    assert os.path.exists(f"{workdir}/report.html") and warnings == []
+
+
 WANDB = """
 import json, os
 class Run:

@@ -119,7 +119,11 @@ def check_exports(recipe: config.Recipe) -> dict[str, Any]:
     if package := missing_package(**asked):
         key = next(name for name, needed in PACKAGES.items() if needed == package)
         raise config.RecipeError(f"logging.{key} needs {package}: pip install {package}, or set logging.{key}: false")
-    return asked | {"project": recipe.logging.wandb_project}
+    if recipe.logging.report_every < 0:
+        raise config.RecipeError(
+            f"logging.report_every can't be negative, but is {recipe.logging.report_every}; 0 switches it off"
+        )
+    return asked | {"project": recipe.logging.wandb_project, "report_every": recipe.logging.report_every}
 
 
 def write_views(workdir: epath.Path, console: Console) -> None:

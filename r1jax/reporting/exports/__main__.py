@@ -6,7 +6,9 @@ import argparse
 import os
 import select
 import sys
+import time
 
+from r1jax.reporting import write_report
 from r1jax.reporting.exports.follow import Follower, Sink
 
 INTERVAL = 5.0  # seconds between two looks
@@ -23,6 +25,7 @@ def main() -> None:
     parser.add_argument("workdir")
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("--wandb", metavar="PROJECT")
+    parser.add_argument("--report-every", type=float, default=0.0, metavar="SECONDS")
     arguments = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(10)  # the run's own processes come first
@@ -35,7 +38,7 @@ def main() -> None:
         from r1jax.reporting.exports.weights_and_biases import WeightsAndBiases
 
         sinks.append(WeightsAndBiases(arguments.workdir, arguments.wandb))
-    follower, over = Follower(arguments.workdir), False
+    follower, over, made = Follower(arguments.workdir), False, time.monotonic()
     while True:
         found = False
         for event in follower.new():
@@ -47,6 +50,9 @@ def main() -> None:
                 sink.flush()
         if over:
             break
+        if arguments.report_every and time.monotonic() - made > arguments.report_every:
+            write_report(arguments.workdir)
+            made = time.monotonic()
         over = _ended(INTERVAL)  # and then once more: the last record may be newer than the last look
     for sink in sinks:
         sink.close()

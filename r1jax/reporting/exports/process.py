@@ -20,17 +20,26 @@ def missing_package(*, tensorboard: bool, wandb: bool) -> str:
     return next((p for name, p in PACKAGES.items() if asked[name] and importlib.util.find_spec(p) is None), "")
 
 
-def _command(workdir: str, tensorboard: bool, wandb: bool, project: str) -> list[str]:
+def _command(workdir: str, tensorboard: bool, wandb: bool, project: str, report_every: float = 0) -> list[str]:
     sinks = [*(["--tensorboard"] if tensorboard else []), *(["--wandb", project] if wandb else [])]
-    return [sys.executable, "-m", "r1jax.reporting.exports", workdir, *sinks]
+    return [sys.executable, "-m", "r1jax.reporting.exports", workdir, *sinks, "--report-every", str(report_every)]
 
 
 @contextlib.contextmanager
 def exporting(
-    workdir: str, warn: Callable[[str], None], *, tensorboard: bool = True, wandb: bool = False, project: str = "r1jax"
+    workdir: str,
+    warn: Callable[[str], None],
+    *,
+    tensorboard: bool = True,
+    wandb: bool = False,
+    project: str = "r1jax",
+    report_every: float = 0,
 ) -> Iterator[None]:
-    """Follows a run while inside. Trouble is told to ``warn`` once and costs the exports only. Local work directories only."""
-    if not (tensorboard or wandb) or "://" in workdir:
+    """Follows a run while inside, and writes its report every so many seconds (0: never).
+
+    Trouble is told to ``warn`` once and costs the exports only. Local work directories only.
+    """
+    if not (tensorboard or wandb or report_every) or "://" in workdir:
         yield
         return
     try:
@@ -38,7 +47,7 @@ def exporting(
         with open(f"{workdir}/{LOG}", "wb") as log:
             # A session of its own, so that Ctrl-C does not reach it: it ends when this process lets go of its input.
             process = subprocess.Popen(
-                _command(workdir, tensorboard, wandb, project),
+                _command(workdir, tensorboard, wandb, project, report_every),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
