@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+
+from r1jax.rewards.expressions.reading import units
+from r1jax.rewards.expressions.reading.words import is_number_word
 
 THINK_END = "</think>"
 ANSWER_START, ANSWER_END = "<answer>", "</answer>"
@@ -19,8 +23,16 @@ _AFTERWARDS = re.compile(
 )
 _NEGATED = re.compile(r"(?i)(?:\b(?:not|never|neither|nor)\b|n't\b|不是|不等于)[^.,;\n0-9]{0,30}$")
 _ANNOUNCED = re.compile(r"(?i)(?:=|≈|:|\b(?:is|are|equals?|total|of|have|has|gets?|makes?)\b)[\s$*\\(]{0,5}$")
+_COPULA = re.compile(
+    r"(?i)\b(?:is|are|was|equals?|equal to|to be)(?:\s(?:equal to|exactly|about|approximately|therefore|thus|then))?:?\s"
+)
+_JOINING = frozenset("am pm AM PM and or sqrt pi sin cos tan log ln".split())
+_CLOCK = re.compile(r"[0-9]{1,2}:[0-5][0-9](?:\s?[aApP]\.?\s?[mM]\b)?")
+_UNIT = re.compile(r"(?:\s?[A-Za-z]{1,12}\b){1,3}")
 # What may stand between the boxes of one answer.
-_BETWEEN = re.compile(r"[\s$]*(?:,|;|、|\band\b|\bor\b|和|或|,\s?and\b|,\s?or\b)(?:[\s$]|\w\s?=\s?)*")
+_BETWEEN = re.compile(
+    r"[\s$]*(?:,|;|、|\band\b|\bor\b|和|或|,\s?and\b|,\s?or\b|\\text\{\s?(?:and|or)\s?\})(?:[\s$]|\w\s?=\s?)*"
+)
 _INLINE = re.compile(
     r"\$\$([^$]{1,500})\$\$|\$([^$\n]{1,500})\$|\\\(((?:[^\\]|\\[^()]){1,500})\\\)|\\\[((?:[^\\]|\\[^\[\]]){1,500})\\\]"
 )
@@ -121,20 +133,67 @@ def marked_answer(completion: str) -> str | None:
     return tagged
 
 
+def _formulas(tail: str) -> list[tuple[int, str]]:
+    """Where each formula between dollar signs begins, and it; those with nothing but "and" or a comma between them as a list."""
+    found: list[tuple[int, str]] = []
+    after = -1
+    for match in _INLINE.finditer(tail):
+        formula = next(group for group in match.groups() if group is not None).strip()
+        if "\\text" not in formula and _PROSE.search(formula):  # "$5 and $6"
+            continue
+        if found and match.start() - after < 40 and _BETWEEN.fullmatch(tail, after, match.start()):
+            found[-1] = (found[-1][0], f"{found[-1][1]}, {formula}")
+        else:
+            found.append((match.start(), formula))
+        after = match.end()
+    return found
+
+
+def _numbers(tail: str) -> list[tuple[int, str]]:
+    """Where each number begins, and it with the unit or the half of the day behind it."""
+    found = []
+    end = 0
+    for match in _NUMBER.finditer(tail):
+        number = match[0].strip()
+        if not number or match.start() < end:
+            continue
+        if clock := _CLOCK.match(tail, match.start()):
+            number, end = clock[0], clock.end()
+        elif unit := _UNIT.match(tail, match.end()):
+            known = itertools.takewhile(lambda word: units.known(word) and word != "in", unit[0].split())
+            number = " ".join([number, *known])
+        found.append((match.start(), number))
+    return found
+
+
+def _said(tail: str) -> str | None:
+    """What the last line says that something is, if that is mathematics: ``x = 2 and x = 3`` of "the roots are x = 2 and x = 3."."""
+    line = tail.rstrip().rpartition("\n")[2]
+    said = _last(_COPULA, line)
+    if said is None:
+        return None
+    rest = line[said.end() :].strip().rstrip(".。!").strip("* ").lstrip("} ")
+    bare = rest.replace("$", "")
+    words = re.findall(r"(?<!\\)\b[A-Za-z]{2,}", re.sub(r"\\text\w*\{[^{}]*\}", "", bare))
+    if not re.search("[0-9A-Za-z]", bare) or not all(
+        word in _JOINING or is_number_word(word) or units.known(word) for word in words
+    ):
+        return None
+    return bare.strip() if rest.count("$") % 2 == 0 else rest
+
+
 def guess(text: str, sure: bool = False) -> str | None:
-    """The likeliest answer in prose: the last formula between dollar signs, else the last number; None without any.
+    """The likeliest answer in prose: what its last line says that something is, else the last formula between dollar signs,
+    else the last number with its unit; None without any.
 
     What a "not" denies is passed over. If ``sure``, of several different ones only a last one that a "=" or "is" announces.
     """
     tail = text[-TAIL:]
-    found = []
-    for match in _INLINE.finditer(tail):
-        formula = next(group for group in match.groups() if group is not None).strip()
-        if "\\text" in formula or not _PROSE.search(formula):  # "$5 and $6"
-            found.append((match.start(), formula))
-    found = found or [(match.start(), match[0].strip()) for match in _NUMBER.finditer(tail) if match[0].strip()]
+    found = _formulas(tail) or _numbers(tail)
     if sure and len({formula for _, formula in found}) > 1 and not _ANNOUNCED.search(tail, 0, found[-1][0]):
         return None
+    if said := _said(tail):
+        return said
     for start, formula in found[:-9:-1]:
         if not _NEGATED.search(tail, max(0, start - 60), start):
             return formula

@@ -32,8 +32,8 @@ _BLANK = re.compile(r"(?<!\w) | (?!\w)")  # "7 2" is not 72
 _CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|([A-Z])")
 _LEADING_CHOICE = re.compile(
     r"(?:(?:the )?(?:correct )?(?:answer|option|choice) (?:is )?|option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))"
-    r"|故?选\s?:?\s?([a-z])\Z"
 )
+_CHOSEN = re.compile(r"选\s?:?\s?([a-z])[。.]?\Z|\b(?:option|choice)\s?\(?([a-z])\)? is (?:the )?(?:correct|right|answer)")
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:(?:\s*(?:,|;|and|&|、)\s*|\s*)\(?[A-H]\)?)+")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
 _DECIMAL_COMMA = re.compile(r"-?(?:[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)")
@@ -120,9 +120,10 @@ def _read(text: str, commas_group: bool = True) -> _Reading:
 
 
 def _leading_choice(text: str) -> str | None:
-    """The letter of ``(C) 17``, ``C. Paris`` or ``option C``."""
-    leading = _LEADING_CHOICE.match(_TEXT_COMMAND.sub(r"\1", text).casefold())
-    return leading and (leading[1] or leading[2] or leading[3]).upper()
+    """The letter of ``(C) 17``, ``C. Paris``, ``option C``, or of a sentence that says that option C is it."""
+    text = _TEXT_COMMAND.sub(r"\1", text).casefold()
+    leading = _LEADING_CHOICE.match(text) or _CHOSEN.search(text)
+    return leading and next(group for group in leading.groups() if group).upper()
 
 
 def _choices(text: str) -> list[str] | None:

@@ -59,6 +59,12 @@ def test_extraction(text, answer):
         ("a share of .5", ".5"),
         ("x1 and v2.0a", None),
         ("no number", None),
+        ("He walked 5 miles.", "5 miles"),
+        ("The train arrives at 3:30 PM.", "3:30 PM"),
+        ("The roots are $x = 2$ and $x = 3$.", "x = 2 and x = 3"),
+        ("The point is (2, 3).", "(2, 3)"),
+        ("so the sum is zero.", "zero"),
+        ("It is 5, not 6.", "5"),
     ],
 )
 def test_guess(text, answer):

@@ -403,6 +403,8 @@ def _same_structure(left: Node, right: Node) -> bool:
         ends = left.args[-1], right.args[-1]
         return all(same_value(Node("mul", (a, ends[1])), Node("mul", (b, ends[0]))) for a, b in zip(left.args, right.args))
     if "ratio" in kinds and not kinds & (set(CONTAINERS) - {"ratio"}):
+        if any(n.kind == "number" and n.value.denominator == 1 for n in (left, right)):
+            return False  # 42:1 is not the number 42
         sides = [quotient(*n.args) if n.kind == "ratio" and len(n.args) == 2 else n for n in (left, right)]
         return all(n.kind != "ratio" for n in sides) and same_value(*sides)
     if left.kind == right.kind and left.kind in BINDERS:

@@ -113,8 +113,10 @@ def key(node: Node) -> Hashable:
         sides = [values.evaluate(f, values.point(names, place)) for place in range(_POINTS + 1)]
         if all(sides):
             return ("equation", *sorted(names), *(_rounded(side / sides[0]) for side in sides[1:]))
-    if node.kind == "ratio" and len(node.args) == 2:
-        return _value_key(quotient(*node.args))
+    if node.kind == "ratio":
+        parts = tuple(_value_key(quotient(part, node.args[-1])) for part in node.args[:-1])
+        whole = len(parts) > 1 or (parts[0][0] == "number" and parts[0][2] == 1)
+        return ("ratio", *parts) if whole else parts[0]
     if node.kind in CONTAINERS or node.kind == "row":
         return (node.kind, node.value, *map(key, node.args))
     return _value_key(without(node, "degree", inside_functions=False))

@@ -215,6 +215,12 @@ class _Reader:
     def after_number(self) -> bool:
         return bool(self.tokens) and (self.tokens[-1].kind == "number" or self.tokens[-1].value in (")", "}", "]", "°"))
 
+    @property
+    def after_quantity(self) -> bool:
+        """Whether a unit may stand here: after a number, or after a part of a unit."""
+        before = [token for token in self.tokens[-2:] if token.value not in ("/", "*")]
+        return self.after_number or bool(before and before[-1].kind == "word")
+
     def group(self) -> str:
         """The literal content of the braces that open here."""
         start = self.place
@@ -323,7 +329,7 @@ class _Reader:
             len(word) > 3
             or word in _SHORT_WORDS
             or word.lower() in _ENGLISH
-            or (units.known(word) and self.after_number)
+            or (units.known(word) and self.after_quantity)
             or word in units.MULTIPLES
         ):
             self.add("word", word)
@@ -450,7 +456,8 @@ def tokenize(text: str, commas_group: bool = True) -> list[Token]:
         text = re.sub(r"(?<!\\)\$", " ", text)
     text = _DECLARED.sub(r", \1", _standard_intervals(text.strip()))
     text = _TIMES.sub(r"\\cdot ", text)
-    text = text[:-2].rstrip() if text.endswith("\\\\") else text
+    text = text.removesuffix("\\\\").rstrip()
+    text = text.removesuffix("\\").rstrip()  # the command of a blank, whose blank is gone
     while text.endswith((".", ",", ";", ":")) and not text.endswith(("\\,", "...", "\\;", "\\:")):
         text = text[:-1].rstrip()
     return _Reader(text, commas_group).read()

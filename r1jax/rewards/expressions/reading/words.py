@@ -87,6 +87,11 @@ def _chinese(text: str) -> int | None:
     return total + section + digit
 
 
+def is_number_word(word: str) -> bool:
+    word = word.lower()
+    return word in _ONES or word in _TENS or word in _GREAT or word == "hundred"
+
+
 def numbers_in_digits(text: str) -> str:
     """``text`` with its numbers in words as digits: "twelve apples" is "12 apples", "三分之二" is "2/3"."""
     if fraction := _CHINESE_FRACTION.fullmatch(text):
