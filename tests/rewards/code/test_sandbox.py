@@ -285,6 +285,24 @@ run_code("import time, os; os.fork(); time.sleep(1000)", [InputOutput("", "")], 
     assert not [pid for pid in everyone if alive(pid)]
 
 
+@pytest.mark.slow
+def test_a_busy_machine_is_not_the_programs_fault(walls):
+    run_code("print(42)", TESTS, sandbox=walls)
+    hogs = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+        for _ in range(6 * (os.cpu_count() or 1))
+    ]
+    try:
+        busy = run_code("while True: pass", TESTS, limits=Limits(wall_seconds=2), sandbox=walls)
+        idle = run_code("import time; time.sleep(100)", TESTS, limits=Limits(wall_seconds=2), sandbox=walls)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    assert busy.verdict is Verdict.UNGRADED and "the machine is too busy" in busy.reason
+    assert (idle.verdict, idle.error) == (Verdict.WRONG, "time")
+
+
 def test_in_the_reward_pool(best):
     row = {"tests": [{"input": "", "output": "42"}], "grader": "code"}
     with RewardPool(["accuracy"], workers=1) as pool:

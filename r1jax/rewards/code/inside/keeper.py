@@ -48,6 +48,7 @@ class Job:
         self.fds = dict(zip(order["fds"], fds))
         self.pid = 0
         self.cause = ""
+        self.since = time.monotonic()
 
 
 def say(control: socket.socket, *words: object) -> None:
@@ -218,6 +219,15 @@ def _processes() -> dict[int, tuple[int, int, float]]:
     return found
 
 
+def _waited(pid: int) -> float:
+    """Seconds that a process was ready to run and did not."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0  # it ended meanwhile, or a kernel that does not count it
+
+
 def descendants(root: int, processes: dict[int, tuple[int, int, float]]) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid, (parent, _, _) in processes.items():
@@ -266,7 +276,7 @@ class Keeper:
         if "kill" in order:
             for job in list(self.jobs.values()):
                 if job.number == order["kill"]:
-                    self._kill(job, "")
+                    self._kill(job, "starved" if order["late"] and self._starved(job) else "")
             return True
         job = Job(order, fds)
         try:
@@ -321,6 +331,14 @@ class Keeper:
                 os.kill(pid, signal.SIGKILL)
             for pid in mine:
                 os.waitpid(pid, 0)
+
+    def _starved(self, job: Job) -> bool:
+        """Whether one of a job's processes spent most of its time waiting for a core: the machine is late, not the program."""
+        try:
+            family = descendants(job.pid, _processes())
+        except OSError:
+            return False
+        return any(_waited(pid) > (time.monotonic() - job.since) / 2 for pid in family)
 
     def _look(self) -> None:
         """Ends jobs that use more in sum than one process may: limits of the kernel count each process by itself."""
