@@ -181,13 +181,26 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True)
+class RewardSettings:
+    """``rewards.parts.PartSettings``: what reward parts can be told.
+
+    ``overlong_cache``: DAPO's ``L_cache`` in tokens (0: a fifth of the cap). ``repetition_ngram``: tokens that must come again
+    in the same order to count as a repetition.
+    """
+
+    overlong_cache: int = 0
+    repetition_ngram: int = 20
+
+
+@dataclass(frozen=True)
 class GRPOSettings:
     """Reasoning RL. The defaults are the paper's (R1-Zero; Nature 645:633): 512 prompts x 16 samples a rollout, 16 random
     minibatches, one epoch, lr 3e-6, KL 0.001, temperature 1, reference <- policy every 400 steps, 10,400 steps.
 
     ``prompts_per_wave``: a rollout is sampled and recorded in waves of so many prompts (0: in one), and a crash loses at most
     the unfinished wave; what is sampled does not depend on it. Each wave ends with few sequences, so small ones are slower.
-    ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``.
+    ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``. ``rewards_by_type``: in its place,
+    prompt type -> part -> weight (``rewards.mixing.mix_by_type``; equations 8 to 10). ``reward_settings``: what parts can be told.
     ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
     ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest prompt and the cap).
     ``overlong_filtering``: sequences cut off at the cap take no part in the loss (DAPO); in the group's mean and std they do.
@@ -209,6 +222,8 @@ class GRPOSettings:
     max_tokens_at: dict[int, int] = field(default_factory=dict)
     max_prompt_tokens: int = 2_048
     rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
+    rewards_by_type: dict[str, dict[str, float]] = field(default_factory=dict)
+    reward_settings: RewardSettings = RewardSettings()
     aggregation: str = "sequence_mean"
     overlong_filtering: bool = False
     reference_every: int = 400

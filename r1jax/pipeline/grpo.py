@@ -15,14 +15,14 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 from etils import epath
 
 from r1jax import checkpoint, config, data, sharding
-from r1jax.evaluation.grading import Prompt, render
+from r1jax.evaluation.grading import GradedSample, Prompt, render
 from r1jax.losses.weights import RULES
 from r1jax.models import REMAT_POLICIES
 from r1jax.models.precision import compute_dtype
@@ -36,8 +36,11 @@ from r1jax.pipeline.objective import ADVANTAGE_RULES, policy_loss, rollout_advan
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
 from r1jax.pipeline.views import write_view
-from r1jax.rewards import RewardPool, mix
+from r1jax.rewards import RewardPool
+from r1jax.rewards.mixing import DEFAULT_TYPE, mix_by_type, part_names, prompt_type, weights_of_type
+from r1jax.rewards.parts import PartSettings
 from r1jax.rewards.parts import part as reward_part
+from r1jax.rewards.penalties import overlong_penalty, repeated_ngrams
 from r1jax.rollout import Sampler, SamplingStopped
 from r1jax.training import make_optimizer
 
@@ -69,8 +72,15 @@ def check_settings(name: str, settings: config.GRPOSettings) -> None:
         )
     if not settings.temperature > 0:
         raise config.RecipeError(f"{where}.temperature must be positive in training, not {settings.temperature}")
-    if not any(settings.rewards.values()):
-        raise config.RecipeError(f"{where}.rewards must give a weight to at least one part, not {settings.rewards}")
+    for key, weights in _weights(settings).items():
+        if not any(weights.values()):
+            name = f"rewards_by_type.{key}" if settings.rewards_by_type else "rewards"
+            raise config.RecipeError(f"{where}.{name} must give a weight to at least one part, not {dict(weights)}")
+    if settings.rewards_by_type and settings.advantages.normalize == "gdpo":
+        raise config.RecipeError(
+            f"{where}.advantages.normalize gdpo normalises each part over all prompts; use rewards, not "
+            "rewards_by_type, or another rule"
+        )
     if any(cap < 1 for cap in settings.max_tokens_at.values()):
         raise config.RecipeError(f"{where}.max_tokens_at must hold positive caps, not {settings.max_tokens_at}")
     if settings.prompts_per_wave and settings.prompts_per_rollout % settings.prompts_per_wave:
@@ -109,11 +119,20 @@ def _check_names(where: str, settings: config.GRPOSettings) -> None:
         policy_loss(settings.loss)
         make_optimizer(settings.optimizer, settings.steps)
         compute_dtype("cpu", settings.compute_dtype)
-        for part in settings.rewards:
+        for part in part_names({}, _weights(settings)):
             if ":" not in part:  # a user's own is imported by the workers alone
                 reward_part(part)
+        told = settings.reward_settings
+        repeated_ngrams("", told.repetition_ngram)
+        for cap in (settings.max_tokens, *settings.max_tokens_at.values()):
+            overlong_penalty(0, cap, told.overlong_cache)
     except ValueError as error:
         raise config.RecipeError(f"{where}: {error}") from error
+
+
+def _weights(settings: config.GRPOSettings) -> Mapping[str, Mapping[str, float]]:
+    """Prompt type -> part -> weight; one type for all prompts where the recipe names none."""
+    return settings.rewards_by_type or {DEFAULT_TYPE: settings.rewards}
 
 
 def length_cap(settings: config.GRPOSettings, step: int) -> int:
@@ -175,7 +194,9 @@ class GRPOStage:
     def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
         """See ``pipeline.Stage``."""
         workers = self._settings.workers
-        pool = RewardPool(tuple(self._settings.rewards), workers=workers.count, timeout=workers.timeout)
+        told = PartSettings(**vars(self._settings.reward_settings))
+        parts = part_names({}, _weights(self._settings))
+        pool = RewardPool(parts, workers=workers.count, timeout=workers.timeout, settings=told)
         with pool:
             return _Run(self.name, self._settings, inputs, workdir, context, pool).to_the_end()
 
@@ -199,6 +220,9 @@ class _Run:
         self.prompts = read_prompts(inputs["data"], tokenizer, settings.max_prompt_tokens, self.console.warn)
         self.longest_prompt = max(len(p.tokens) for p in self.prompts)
         self._check_lengths()
+        self.weights = _weights(settings)
+        for type_ in {self._type(prompt.row) for prompt in self.prompts}:
+            weights_of_type(type_, self.weights)
         self.order = data.PromptOrder(len(self.prompts), self.seed)
         self.learner = Learner(model.config, layout, settings, dtype)
         # One bucket holds every prompt, so that no rollout compiles for its own longest one.
@@ -214,6 +238,12 @@ class _Run:
         self.step = self.rollout = self.next_index = 0
         self.refreshed = 0  # refreshes of the reference so far
         self.warm_cap = 0  # the length cap that programs are compiled for
+
+    def _type(self, row: Mapping[str, Any]) -> str:
+        return prompt_type(row) if self.settings.rewards_by_type else DEFAULT_TYPE
+
+    def _types(self, samples: Iterable[GradedSample]) -> list[str]:
+        return [self._type(self.prompts[sample.row].row) for sample in samples]
 
     def _check_lengths(self) -> None:
         """Refuses caps that a later step could not keep: of the model's positions, of a packed row."""
@@ -334,18 +364,29 @@ class _Run:
     def _learn(self, collected: Rollout, cap: int) -> dict[str, float]:
         """Makes the updates of a rollout and records each; returns where the time went."""
         settings = self.settings
-        rewards, graded = mix([s.record for s in collected.all_samples], settings.rewards)
+        sampled = collected.all_samples
+        rewards, graded = mix_by_type([s.record for s in sampled], self._types(sampled), self.weights)
         self._watch_grading(graded)
         figures = rollout_metrics(collected.all_samples, [p.row for p in self.prompts], rewards, graded)
         advantages, graded = rollout_advantages(
-            [s.record for s in collected.samples], settings.rewards, settings.samples_per_prompt, settings.advantages
+            [s.record for s in collected.samples],
+            self._types(collected.samples),
+            self.weights,
+            settings.samples_per_prompt,
+            settings.advantages,
         )
         included = graded.reshape(-1)
         if settings.overlong_filtering:
             included = included & np.array([s.sequence.finish_reason != "length" for s in collected.samples])
         figures["zero_advantage_groups"] = float(np.mean(~advantages.any(1)))
-        shown_of = self.workdir, self.rollout, self.step, collected.groups, self.prompts, settings.rewards
-        write_view(*shown_of, advantages, included.reshape(advantages.shape), self.tokenizer)
+        shown_of = self.workdir, self.rollout, self.step, collected.groups, self.prompts
+        write_view(
+            *shown_of,
+            lambda row: self.weights[self._type(row)],
+            advantages,
+            included.reshape(advantages.shape),
+            self.tokenizer,
+        )
         seconds: dict[str, float] = {}
         updates = self.learner.learn(
             self.state,

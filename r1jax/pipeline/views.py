@@ -9,7 +9,7 @@ resuming does not need it, and a run without it is only harder to look at.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def write_view(
     step: int,
     groups: Sequence[Sequence[GradedSample]],
     prompts: Sequence[Prompt],
-    weights: Mapping[str, float],
+    weights_of: Callable[[Mapping[str, Any]], Mapping[str, float]],
     advantages: np.ndarray,
     in_loss: np.ndarray,
     tokenizer: Tokenizer,
@@ -83,7 +83,7 @@ def write_view(
     Args:
       step: the first update that the rollout is for.
       groups: those that are trained on, in order. prompts: the whole prompt set.
-      weights: of the reward's parts.
+      weights_of: the weights of the reward's parts for a prompt with this row.
       advantages: ``[P, G]``. in_loss: bool ``[P, G]``, whether a sequence takes part in the loss.
     """
     path = stage / "views" / f"{rollout:05d}.json"
@@ -91,8 +91,8 @@ def write_view(
         return
     shown = []
     for i in shown_groups(advantages):
-        rewards, graded = mix([sample.record for sample in groups[i]], weights)
         prompt = prompts[groups[i][0].row]
+        rewards, graded = mix([sample.record for sample in groups[i]], weights_of(prompt.row))
         samples = [
             _sample(sample, tokenizer, rewards[j], graded[j], advantages[i, j], in_loss[i, j])
             for j, sample in enumerate(groups[i][:MOST_SAMPLES])

@@ -52,6 +52,11 @@ def settings(**changed):
         ({"advantages": {"normalize": "sdt"}}, "did you mean 'std'"),
         ({"remat": "nothin"}, "did you mean 'nothing'"),
         ({"rewards": {"acuracy": 1}}, "did you mean 'accuracy'"),
+        ({"rewards_by_type": {"general": {"acuracy": 1}}}, "did you mean 'accuracy'"),
+        ({"rewards_by_type": {"general": {"format": 0}}}, "rewards_by_type.general must give a weight to at least one part"),
+        ({"rewards_by_type": {"a": {"format": 1}}, "advantages": {"normalize": "gdpo"}}, "use rewards, not rewards_by_type"),
+        ({"reward_settings": {"overlong_cache": 25}}, "a cache up to the cap, not 24 and 25"),
+        ({"reward_settings": {"repetition_ngram": 0}}, "at least 1 token"),
         ({"loss": {"kl": "k9"}}, "k9"),
         ({"optimizer": {"schedule": "cosin"}}, "cosin"),
         ({"compute_dtype": "bf16"}, "bf16"),
@@ -298,7 +303,9 @@ def test_dynamic_sampling_trains_on_groups_that_say_something(tmp_path):
 def test_a_recipe_reaches_the_whole_family(tmp_path):
     """Sequence ratios, a sampler correction, the off-policy mask, the unbiased KL, an entropy bonus, GDPO, overlong filtering,
     and a surrogate of the user's own."""
-    (tmp_path / "mine.py").write_text("def push(ratio, tokens, config):\n    return ratio * tokens.advantages, ratio > 1e9\n")
+    (tmp_path / "mine.py").write_text(
+        "def push(ratio, tokens, config):\n    return ratio * tokens.advantages, ratio > 1e9\n"
+    )
     loss = {"ratio": "sequence", "surrogate": "mine:push", "correction": "mask", "correction_level": "geometric"}
     loss |= {"off_policy_delta": 0.1, "kl": "k3_unbiased", "entropy_coefficient": 1e-3}
     changed = {"loss": loss, "advantages": {"normalize": "gdpo"}, "overlong_filtering": True, "steps": 2}
@@ -307,6 +314,8 @@ def test_a_recipe_reaches_the_whole_family(tmp_path):
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     first, second = updates(tmp_path / "run")
-    assert first["ratio_mean"] == first["ratio_max"] == 1 and first["kl_ref"] == 0  # from separately computed log-probabilities
+    assert (
+        first["ratio_mean"] == first["ratio_max"] == 1 and first["kl_ref"] == 0
+    )  # from separately computed log-probabilities
     assert abs(first["correction_mean"] - 1) < 1e-4 and first["masked"] == 0 and first["entropy"] > 0
     assert second["ratio_max"] != 1 and second["kl_ref"] > 0

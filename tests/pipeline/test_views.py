@@ -51,7 +51,7 @@ def test_a_view_holds_what_the_viewer_shows_and_is_written_once(tmp_path, tokeni
     groups = [group(tokenizer, 4, ["so 21", "so <b>20", "hm"], [1.0, 0.0, None])]
     advantages = np.array([[0.7, -0.7, 0.0]], np.float32)
     in_loss = np.array([[True, True, False]])
-    arguments = (epath.Path(tmp_path), 3, 6, groups, prompts, {"accuracy": 2.0}, advantages, in_loss, tokenizer)
+    arguments = (epath.Path(tmp_path), 3, 6, groups, prompts, lambda row: {"accuracy": 2.0}, advantages, in_loss, tokenizer)
     write_view(*arguments)
     path = tmp_path / "views/00003.json"
     data = path.read_bytes()
@@ -78,7 +78,9 @@ def test_a_view_is_bounded(tmp_path, tokenizer, monkeypatch):
     groups = [group(tokenizer, i, ["one two three four five six seven"] * 12, [1.0] * 12) for i in range(6)]
     prompts = [Prompt("p", np.array([1], np.int32), {})]
     advantages = np.zeros((6, 12), np.float32)
-    write_view(epath.Path(tmp_path), 0, 0, groups, prompts, {"accuracy": 1.0}, advantages, advantages > 0, tokenizer)
+    write_view(
+        epath.Path(tmp_path), 0, 0, groups, prompts, lambda row: {"accuracy": 1.0}, advantages, advantages > 0, tokenizer
+    )
     view = json.loads((tmp_path / "views/00000.json").read_text())
     assert len(view["groups"]) == views.MOST_GROUPS and len(view["groups"][0]["samples"]) == views.MOST_SAMPLES
     sample = view["groups"][0]["samples"][0]

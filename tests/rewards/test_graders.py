@@ -1,13 +1,15 @@
 """Graders and parts by name, and grade: what fails is ungraded, never zero."""
 
+import dataclasses
 import sys
 import textwrap
 
 import pytest
 
+from r1jax.config import RewardSettings
 from r1jax.rewards import RewardRequest, Verdict, grade
 from r1jax.rewards.graders import grader
-from r1jax.rewards.parts import part
+from r1jax.rewards.parts import PartSettings, part
 
 RIGHT = "<think>a</think><answer>72</answer>"
 
@@ -49,6 +51,37 @@ def test_unknown_names_are_refused_with_the_nearest():
         grade(request(), ["accuracy"], "serch")
     with pytest.raises(ValueError, match="can't be imported"):
         part("no_such_module_here:f")
+
+
+def test_a_recipes_reward_settings_are_those_of_the_parts():
+    fields = [[(f.name, f.default) for f in dataclasses.fields(kind)] for kind in (RewardSettings, PartSettings)]
+    assert fields[0] == fields[1]
+
+
+def test_penalties_know_the_cap_and_the_recipes_settings():
+    def parts(tokens, **settings):
+        sample = RewardRequest({"answer": "72"}, "", RIGHT + " so it goes" * 9, tokens=tokens, max_tokens=100)
+        return grade(sample, ["overlong", "length", "repetition"], settings=PartSettings(**settings)).parts
+
+    assert parts(90) == {"overlong": -0.5, "length": -0.9, "repetition": pytest.approx(-5 / 24)}
+    assert parts(90, overlong_cache=10)["overlong"] == 0.0 and parts(95, overlong_cache=10)["overlong"] == -0.5
+    assert parts(90, repetition_ngram=3)["repetition"] < parts(90, repetition_ngram=30)["repetition"] == 0.0
+    unknown = grade(request(), ["overlong", "length"])  # a request that names no cap
+    assert unknown.parts == {"overlong": None, "length": None} and "needs a cap over 0" in unknown.reason
+
+
+def test_the_language_is_the_rows_or_the_problems():
+    def language(completion, prompt="", **row):
+        return grade(RewardRequest({"answer": "1", **row}, prompt, completion), ["language"]).parts["language"]
+
+    zh, en = "<think>我们先算一下</think><answer>1</answer>", "<think>let us see now</think><answer>1</answer>"
+    assert language(zh, language="zh") == language(en, language="en") == language(zh, language="Chinese") == 1.0
+    assert language(zh, language="en") == language(en, language="zh") == 0.0
+    # The template may be in another language than the problem.
+    assert language(zh, "A conversation between User and Assistant. 一加一是多少？", problem="一加一是多少？") == 1.0
+    assert language(zh, "一加一是多少？") == 1.0 and language(en, "Compute $1$.") == 1.0
+    assert language("我们先算一下", "Compute this and that: <think>\n", language="zh") == 1.0
+    assert language(zh, "1+1=?") is None and language(zh, language="klingon") is None
 
 
 def test_the_row_names_its_grader():

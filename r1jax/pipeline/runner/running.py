@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,11 @@ def check_rewards(recipe: config.Recipe) -> None:
     Raises:
       RecipeError: naming the stage and the part that can't be imported.
     """
+    from r1jax.rewards.mixing import part_names
+
     for stage in recipe.stages:
-        for part in getattr(stage.settings, "rewards", ()):
+        by_type = getattr(stage.settings, "rewards_by_type", {})
+        for part in part_names(getattr(stage.settings, "rewards", {}), by_type):
             if ":" in part:  # the stage itself knows the built-in ones
                 _try_in_worker(f"stages.{stage.name}.rewards", (part,), "none")
 
@@ -80,6 +85,24 @@ def run_recipe(path: str, workdir: str | None = None, overrides: Sequence[str] =
       RecipeError, WorkdirError: input that can't be run.
       StopRequested: a signal asked to stop, and the state is saved; the same call goes on.
     """
+    with importable(Path(path).absolute().parent, Path.cwd()):
+        return _run_recipe(path, workdir, overrides)
+
+
+@contextlib.contextmanager
+def importable(*folders: Path) -> Iterator[None]:
+    """Lets modules in these folders be imported, here and by reward workers, after all that are installed: those of a user's
+    own rewards, losses and stages lie beside the recipe or where the command is given."""
+    added = [str(folder) for folder in dict.fromkeys(folders) if str(folder) not in sys.path]
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+
+
+def _run_recipe(path: str, workdir: str | None, overrides: Sequence[str]) -> epath.Path:
     recipe = workdirs.resolve_paths(config.load_recipe(path, overrides), str(Path(path).parent))
     check_data(recipe)
     check_rewards(recipe)
