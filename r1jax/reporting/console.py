@@ -75,8 +75,9 @@ class _Line:
     label: str
     done: int
     total: int
+    depth: int  # of phases that were under way before it
     figures: dict[str, Any] = field(default_factory=dict)
-    activity: str = ""
+    activity: tuple[str, str] = ("", "")  # phase, how far it is
 
 
 class Console:
@@ -140,13 +141,14 @@ class Console:
         """
         now = self.clock()
         if self._line is None or self._line.label != label or done < self._line.done:
-            self._line = _Line(label, done, total)
+            self._line = _Line(label, done, total, len(self._phases))
             self._history.clear()
             self._printed, self._printed_at = now, -1
         if not self._history or self._history[-1][1] != done:
             self._history.append((now, done))
             self._drawn = -float("inf")
-        self._line.done, self._line.total, self._line.activity = done, total, activity
+        self._line.done, self._line.total = done, total
+        self._line.activity = (self._phases[-1] if self._phases else "", activity)
         self._line.figures |= figures or {}
         if self.terminal:
             if now - self._drawn >= 0.1:
@@ -207,11 +209,10 @@ class Console:
 
     def _details(self) -> str:
         left = self._left()
-        figures = [
-            f"{number(value)} {name}" if name.endswith("/s") else f"{name} {number(value)}"
-            for name, value in self._line.figures.items()
-        ]
-        return "  ".join([*([f"{duration(left)} left"] if left is not None else []), *figures])
+        named = self._line.figures.items()
+        figures = [f"{name} {number(value)}" for name, value in named if not name.endswith("/s")]
+        rates = [f"{number(value)} {name}" for name, value in named if name.endswith("/s")]
+        return "  ".join([*([f"{duration(left)} left"] if left is not None else []), *figures, *rates])
 
     def _render(self) -> Any:
         from rich.progress_bar import ProgressBar
@@ -225,7 +226,9 @@ class Console:
         grid = Table.grid(padding=(0, 1))
         for width in (len(line.label), bar.width, len(count), None):  # what has no room is cut from the last column
             grid.add_column(no_wrap=True, min_width=width, overflow="ellipsis")
-        phase = f"{self._phases[-1]} {line.activity}".rstrip() if self._phases else ""
+        phase = self._phases[-1] if len(self._phases) > line.depth else ""
+        if phase and line.activity[0] == phase:
+            phase = f"{phase} {line.activity[1]}".rstrip()
         details = Text.assemble(self._details(), ("  " + phase if phase else "", "cyan"))
         grid.add_row(Text(line.label, style="bold"), bar, Text(count), details)
         return grid

@@ -16,14 +16,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from r1jax.reporting import files
+from r1jax.reporting import files, plots, viewer
 from r1jax.reporting.collect import Run, Stage, collect, settings_of, write_metrics
 from r1jax.reporting.console import number
 from r1jax.reporting.tables import comparisons, stage_rows, tiles
 
-# Bytes. Plotly's script takes 4.9 MB of a page's 10; curves of a stage about 0.4.
-SAMPLES_BUDGET = 2_200_000
-FIGURES_BUDGET = 2_000_000
+# Bytes of all stages. Plotly's script takes 4.9 MB of a page's 10; the curves of a long stage about 0.5.
+SAMPLES_BUDGET = 2_000_000
+FIGURES_BUDGET = 2_400_000
 MOST_SETTING = 400  # characters of one setting's value
 
 _STATES = {
@@ -82,10 +82,19 @@ def _notes(notes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _figures(stage: Stage, budget: int) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """The stage's figures by section, with as many points as ``budget`` bytes hold."""
+    sections = plots.sections(stage)
+    figures = [figure for _, _, some in sections for figure in some]
+    points = plots.MOST_POINTS
+    while points > 20 and sum(len(json.dumps(figure["data"])) for figure in figures) > budget:
+        points //= 2
+        plots.sparser(figures, points)
+    return sections
+
+
 def _samples(run: Run, stage: Stage, budget: int) -> dict[str, Any] | None:
     """What the stage's viewer shows: see ``viewer``. None where there is nothing."""
-    from r1jax.reporting import viewer
-
     entries = viewer.rollouts(stage, run.workdir, budget)
     compared, pairs = viewer.before_and_after(stage)
     benchmarks = pairs or ([] if entries else viewer.evaluation_only(stage))
@@ -134,29 +143,18 @@ def write_report(workdir: str | os.PathLike) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    from r1jax.reporting import plots
-
     run = collect(workdir)
     write_metrics(run)
-    data: list[plots.Figure] = []
+    data: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     stages = []
-    left = FIGURES_BUDGET
     rows = stage_rows(run)
     for stage, row in zip(run.stages, rows):
-        shown, left_out = [], 0
-        for heading, note, figures in plots.sections(stage):
-            kept = []
-            for figure in figures:
-                size = len(json.dumps(figure["data"]))
-                if size > left:
-                    left_out += 1
-                    continue
-                left -= size
-                kept.append({"id": len(data), **figure})
-                data.append(figure)
-            if kept:
-                shown.append((heading, note, kept))
+        drawn = _figures(stage, FIGURES_BUDGET // len(run.stages))
+        shown = []
+        for heading, note, figures in drawn:
+            shown.append((heading, note, [{"id": len(data) + i, **figure} for i, figure in enumerate(figures)]))
+            data += figures
         found = _samples(run, stage, SAMPLES_BUDGET // len(run.stages))
         if found is not None:
             samples.append(found)
@@ -164,7 +162,6 @@ def write_report(workdir: str | os.PathLike) -> str:
             {
                 **row,
                 "sections": shown,
-                "left_out": left_out,
                 "always_zero": plots.always_zero(stage),
                 "viewer": len(samples) - 1 if found is not None else None,
                 "settings": _settings(run, stage),

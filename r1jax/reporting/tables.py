@@ -40,8 +40,8 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], str], Callable[[float, float], s
     ("cons@k", "majority", _share, _share_change),
     ("mean_tokens", "mean tokens", number, _number_change),
     ("reflection", "reflecting", _share, _share_change),
-    ("wait_after_miss", "“wait” after a failed try", _share, _share_change),
-    ("wait_after_hit", "“wait” after a hit", _share, _share_change),
+    ("wait_after_miss", "“wait” after miss", _share, _share_change),
+    ("wait_after_hit", "“wait” after hit", _share, _share_change),
     ("truncated", "cut off", _share, _share_change),
     ("ungraded", "ungraded", _share, _share_change),
 )
@@ -85,7 +85,7 @@ def comparisons(run: Run) -> Iterable[dict[str, Any]]:
 
 
 def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]]]:
-    """``(columns, rows)`` of the table of stages, for ``Console.table``.
+    """``(columns, rows)`` of the table of stages, for ``Console.table``: within 80 columns where names are short.
 
     Raises:
       NoRun: ``workdir`` holds no run.
@@ -97,12 +97,12 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
         stage = "" if compared["stage"] == last else compared["stage"]
         last = compared["stage"]
         benchmark = f"{compared['benchmark']} ({compared['detail']})" if compared["detail"] else compared["benchmark"]
-        for label, old, new, change in compared["rows"]:
-            rows.append([stage, benchmark, label, "".join(old), "".join(new), change])
+        for label, old, new, _ in compared["rows"]:
+            rows.append([stage, benchmark, label, "".join(old), "".join(new)])
             stage = benchmark = ""
     shown = {str(c["stage"]) for c in comparisons(run)}
-    rows += [[str(r.get("name", "")), "–", "–", "–", "–", ""] for r in run.results if str(r.get("name", "")) not in shown]
-    return ["stage", "benchmark", "figure", "before", "after", "change"], rows
+    rows += [[str(r.get("name", "")), "–", "–", "–", "–"] for r in run.results if str(r.get("name", "")) not in shown]
+    return ["stage", "benchmark", "figure", "before", "after"], rows
 
 
 def tiles(run: Run) -> list[dict[str, Any]]:

@@ -88,11 +88,19 @@ def test_a_terminal_gets_a_line_in_place(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
     with Console(stream) as console:
-        with console.phase("sampling"):
-            console.progress("rl", 3, 10, {"reward": 0.25}, "12/256")
+        with console.phase("zero: grpo"):
+            console.progress("rl", 3, 10, {"tok/s": 900, "reward": 0.25})
+            with console.phase("sampling"):
+                console._drawn = 0.0
+                console.progress("rl", 3, 10, activity="12/256")
+            with console.phase("updating"):
+                pass
         console.say("a line that stays [bold]")
     text = stream.getvalue()
     assert "3/10" in text and "reward 0.25" in text and "sampling 12/256" in text and "\x1b[" in text
+    assert "reward 0.25  900 tok/s" in text and "updating" in text
+    assert "zero: grpo" not in text.partition("a line that")[0], "the label says that"
+    assert "updating 12/256" not in text  # how far another phase was
     assert "a line that stays [bold]" in text  # no markup is read
 
 
