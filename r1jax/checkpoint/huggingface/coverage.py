@@ -125,7 +125,9 @@ def check(tensors: Mapping[str, Described], config: ModelConfig, block: Block | 
     unknown, copied, scales = [], [], 0
     for name, tensor in tensors.items():
         scaled = name.removesuffix(SCALE_SUFFIX)
-        if scaled != name and (scaled in tensors or tensor_map.locate(scaled)):  # one that is not there is found missing below
+        if scaled != name and (
+            scaled in tensors or tensor_map.locate(scaled)
+        ):  # one that is not there is found missing below
             if scaled in tensors:
                 _check_scales(name, tensor, tensors[scaled], block, where)
             scales += 1
