@@ -92,11 +92,11 @@ def mtp_acceptance(config: ModelConfig, params: Any, batch: Any, compute_dtype: 
     """How often a guess of multi-token prediction is the model's own next choice, on given text.
 
     Args:
-      config, params, batch, compute_dtype: as ``token_logprobs`` takes them.
+      config, params, batch, compute_dtype: as ``token_logprobs`` takes them; ``completion_mask`` is read too.
 
     Returns:
-      f32 ``[M, 2]``: for depth k, at how many places its likeliest token is that of the model itself, k tokens later, and at how
-      many places both have one to say. The first over the second is the share of greedy guesses that would be accepted.
+      f32 ``[M, 2]``: for depth k, for how many tokens of completions its likeliest guess is that of the model itself, which sees k
+      tokens more, and of how many tokens. The first over the second is the share of greedy guesses that would be accepted.
     """
     params = cast(params, compute_dtype)
     hidden, _, _ = forward(config, params, batch.tokens, batch.positions, segment_ids=batch.segment_ids)
@@ -107,10 +107,10 @@ def mtp_acceptance(config: ModelConfig, params: Any, batch: Any, compute_dtype: 
         chosen = jax.lax.map(lambda state: jnp.argmax(head_logits(state, head), axis=-1), states.swapaxes(0, 1))
         return chosen.T
 
-    own, counts = greedy(hidden), []
+    own, counts = _shift(greedy(hidden), 1), []
     for k, state in enumerate(states, 1):
-        said = segment_continues(batch.segment_ids, k)
-        counts.append([jnp.sum(said & (greedy(state) == jnp.roll(own, -k, axis=1))), jnp.sum(said)])
+        said = _shift(segment_continues(batch.segment_ids, k + 1), k + 1) & (batch.completion_mask > 0)
+        counts.append([jnp.sum(said & (_shift(greedy(state), k + 1) == own)), jnp.sum(said)])
     return jnp.array(counts, jnp.float32)
 
 
