@@ -42,6 +42,10 @@ _STATED = re.compile(r"\b(?:is|are|equals)\s+(-?[0-9][0-9.,/]*)\Z")
 _LABELLED = re.compile(
     r"(?:(?=[^=]*[A-Za-z])[^=<>0-9]{1,80}(?:=|\\approx)|\\text\{[^{}0-9]{1,60}:\s*\})\s*([^=<>]+)", re.DOTALL
 )
+_CONCLUSION = re.compile(r"\\(?:Rightarrow|Longrightarrow|implies|therefore)\b|⇒|∴")
+# What an answer says of its letters: "..., where k is an integer".
+_WHERE = re.compile(r"[,;]?\s*(?:\\text\s?\{\s*)?\b(?:where|for (?:all|any|every|some))\b.*\Z", re.DOTALL)
+_LAST_NAME = re.compile(r"(?<![A-Za-z\\])[knmj](?![A-Za-z])")
 _QUALIFIER = re.compile(
     r"(?i)US(?=\s?\\\$)|(?:about|approximately|approx\.?|exactly|around|roughly|only|Rs\.?|INR|USD)\s+(?=[-0-9$\\.])"
 )
@@ -92,7 +96,13 @@ def _unwrapped(text: str) -> str:
             inner = text[len(start) : -len(end)]
             if start not in inner and end not in inner:
                 text = inner.strip()
-    return text[match.end() :] if (match := _QUALIFIER.match(text)) else text
+    if match := _QUALIFIER.match(text):
+        text = text[match.end() :]
+    text = _CONCLUSION.split(text)[-1].strip() or text
+    if (where := _WHERE.search(text)) and where.start():
+        name = _LAST_NAME.search(text[: where.start()]) if "integer" in where[0] else None
+        text = text[: where.start()] + (f", {name[0]} \\in \\mathbb{{Z}}" if name else "")
+    return text
 
 
 @functools.lru_cache(4_096)

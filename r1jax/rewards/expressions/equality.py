@@ -321,7 +321,20 @@ def _same_angle(left: Node, right: Node) -> bool:
         other = right if _has_degrees(left) else left
         if uses(other, lambda n: n == Node("symbol", value="pi")) and same_value(left, right):
             return True
-    return same_value(*(without(side, "degree", inside_functions=False) for side in (left, right)))
+    sides = [without(side, "degree", inside_functions=False) for side in (left, right)]
+    if not any(uses(side, _is_bare_logarithm) for side in sides):
+        return same_value(*sides)
+    return same_value(*sides) or same_value(*map(_to_base_ten, sides))
+
+
+def _is_bare_logarithm(node: Node) -> bool:
+    return node.kind == "function" and node.value == "log" and len(node.args) == 1
+
+
+def _to_base_ten(node: Node) -> Node:
+    r"""``\log`` is the natural logarithm to some, to others that of base 10."""
+    args = tuple(map(_to_base_ten, node.args))
+    return Node(node.kind, (*args, number(10)) if _is_bare_logarithm(node) else args, node.value)
 
 
 def _approximations(node: Node) -> list[Node]:

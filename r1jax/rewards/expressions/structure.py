@@ -95,12 +95,26 @@ def _plain_list(node: Node) -> Node:
     relations = [item for item in node.args if item.kind == "relation"]
     if len(relations) == len(node.args) and all(set(item.value) & {*FLIPPED, "!="} for item in relations):
         return node  # conditions on one number
+    if tuples := _solutions(node):
+        return Node("list", tuples, "or")
     if any(set(item.value) == {"="} and symbols(item) and unnamed(item) is item for item in relations):
         return node  # a system of equations
     items = tuple(map(plain, node.args))
     if node.value == "or" and all(_holds(items[0], item) for item in items[1:]):  # 7/2 or 3.5
         return items[0]
     return Node("list", items, node.value)
+
+
+def _solutions(node: Node) -> tuple[Node, ...]:
+    """The points of ``x = 1, y = 2 or x = 2, y = 1``; none of anything else."""
+    if any(item.kind != "relation" or item.value != ("=",) or not is_name(item.args[0]) for item in node.args):
+        return ()
+    names = [repr(item.args[0]) for item in node.args]
+    size = len(set(names))
+    if size < 2 or len(names) == size or names != names[:size] * (len(names) // size):
+        return ()
+    values = [item.args[1] for item in node.args]
+    return tuple(Node("bracket", tuple(values[i : i + size]), "()") for i in range(0, len(values), size))
 
 
 def _is_table(node: Node) -> bool:

@@ -52,7 +52,7 @@ class _Parser(Commands):
             if self.token.kind == "end" or self.at(*_ENDS[2:]) or self.at_command("end"):
                 return items, connective
             items.append(self.relation())
-            if not (self.token.kind == "end" or self.at(*_ENDS) or self.at_command("end")):
+            if not (self.token.kind == "end" or self.at(*_ENDS, "∣") or self.at_command("end")):
                 raise Unreadable(f"unexpected {self.token.value!s:.40}")
 
     def relation(self) -> Node:
@@ -356,7 +356,14 @@ class _Parser(Commands):
             return system
         if opening == "\\{" and (condition := self.condition()) is not None:
             return condition
-        items, _ = self.inside(("}",) if opening == "{" else ("\\}",))
+        bars, self.bars = self.bars, 0
+        items, _ = self.sequence()
+        if opening == "\\{" and len(items) == 1 and self.accept("∣"):  # {2k + 1 | k in Z}
+            items = [Node("list", (*items, *self.sequence()[0]), "and")]
+        self.bars = bars
+        self.expect("}" if opening == "{" else "\\}")
+        if len(items) == 1 and items[0].kind == "list":
+            return items[0]
         if opening == "{" and len(items) == 1:
             return items[0]
         if opening == "{" and not items:

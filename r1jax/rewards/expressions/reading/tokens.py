@@ -166,7 +166,8 @@ _PLAIN_CONTENT = re.compile(r"[\s0-9+\-*/.,=()]*")
 _LETTER_LIST = re.compile(r"\s*[A-Z](?:\s*(?:,|;|and|&)\s*[A-Z])*\s*")
 _CONNECTIVE = re.compile(r"[\s,;]*\b(and|or)\b[\s,;]*|[\s,;]+|、")
 _BRACKETED = re.compile(r"([\[\]])([^\[\]()]{1,200}[,;][^\[\]()]{1,200})([\[\]])")
-_DECLARED = re.compile(r"\(\s*([a-z]\s*\\in\s*\\mathbb\s*\{?Z\}?)\s*\)\s*\Z")
+_DECLARED = re.compile(r"\(\s*([a-z]\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?Z\}?)\s*\)\s*\Z")
+_ONE_LETTER = re.compile(r"\s*\{?\s*([RNZQC])\s*\}?")
 _TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?(?:\^|\*\*))")
 _OPENING, _CLOSING = frozenset(["(", "[", "\\{"]), frozenset([")", "]", "\\}"])
 CURRENCIES = "$€£¥"
@@ -220,6 +221,10 @@ class _Reader:
         """Whether a unit may stand here: after a number, or after a part of a unit."""
         before = [token for token in self.tokens[-2:] if token.value not in ("/", "*")]
         return self.after_number or bool(before and before[-1].kind == "word")
+
+    @property
+    def after_in(self) -> bool:
+        return bool(self.tokens) and self.tokens[-1][:2] == ("operator", "in")
 
     def group(self) -> str:
         """The literal content of the braces that open here."""
@@ -324,7 +329,7 @@ class _Reader:
         elif word == "U" and self.tokens and self.tokens[-1].value in (")", "]"):
             self.operator("∪")
         elif len(word) == 1:
-            self.add("symbol", word)
+            self.add("symbol", f"mathbb {word}" if word in _NUMBER_SETS and self.after_in else word)
         elif (
             len(word) > 3
             or word in _SHORT_WORDS
@@ -359,6 +364,13 @@ class _Reader:
         elif name == "mathbb":
             letter = self.group().strip() if re.match(r"\s*\{", self.text[self.place : self.place + 9]) else self.letter()
             self.add("symbol", f"mathbb {letter}" if letter in _NUMBER_SETS else letter)
+        elif (
+            name in ("mathbf", "mathrm", "bf", "Bbb")
+            and self.after_in
+            and (match := _ONE_LETTER.match(self.text, self.place))
+        ):
+            self.place = match.end()
+            self.read_letters(match[1])
         elif name in ("begin", "end"):
             self.add("command", name, self.group().strip().rstrip("*"))
             if name == "begin" and self.tokens[-1].raw == "array":
