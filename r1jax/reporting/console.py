@@ -97,7 +97,7 @@ class Console:
         self.terminal = bool(getattr(self.stream, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"
         self.seconds: dict[str, float] = {}  # total of each phase
         self._began = clock()
-        self._phases: list[str] = []
+        self._phases: list[tuple[str, float]] = []  # those under way, and when they began
         self._live = None  # rich's, while a progress line stands on a terminal
         self._line: _Line | None = None
         self._history: collections.deque[tuple[float, int]] = collections.deque(maxlen=PACE_OVER)
@@ -117,7 +117,7 @@ class Console:
     def phase(self, name: str) -> Iterator[None]:
         """Names what goes on and adds up its time in ``seconds``; outside a progress line also says so when it is done."""
         started = self.clock()
-        self._phases.append(name)
+        self._phases.append((name, started))
         self._draw()
         try:
             yield
@@ -148,7 +148,7 @@ class Console:
             self._history.append((now, done))
             self._drawn = -float("inf")
         self._line.done, self._line.total = done, total
-        self._line.activity = (self._phases[-1] if self._phases else "", activity)
+        self._line.activity = (self._phases[-1][0] if self._phases else "", activity)
         self._line.figures |= figures or {}
         if self.terminal:
             if now - self._drawn >= 0.1:
@@ -157,13 +157,12 @@ class Console:
             now - self._printed >= max(self.interval, (now - self._began) / 50) or done >= total
         ):
             self._printed, self._printed_at = now, done
-            self._print(f"{time.strftime('%H:%M:%S')} {label} {done:,}/{total:,}  {self._details()}".rstrip())
+            self._print(f"{time.strftime('%H:%M:%S')} {label} {done:,}/{total:,}  {self._details(self._line)}".rstrip())
 
     def end_progress(self) -> None:
         """Takes the progress line away; a terminal keeps its last state."""
         if self._live is not None:
-            self._live.update(self._render())
-            self._live.stop()
+            self._live.stop()  # draws it a last time
             self._live = None
         self._line = None
         self._history.clear()
@@ -197,9 +196,9 @@ class Console:
         except UnicodeEncodeError:  # a stream of another encoding gets what it can show
             print(text.encode(self.stream.encoding, "replace").decode(self.stream.encoding), file=self.stream, flush=True)
 
-    def _left(self) -> float | None:
+    def _left(self, line: _Line) -> float | None:
         """Seconds to the end at the recent pace; the first step, which compiles, is no part of it once there are others."""
-        history, line = list(self._history), self._line
+        history = list(self._history)
         if len(history) > 3:
             history = history[1:]
         if len(history) < 2 or line.done >= line.total:
@@ -207,9 +206,9 @@ class Console:
         (first, start), (last, now) = history[0], history[-1]
         return max(0.0, (line.total - line.done) * (last - first) / (now - start) - (self.clock() - last))
 
-    def _details(self) -> str:
-        left = self._left()
-        named = self._line.figures.items()
+    def _details(self, line: _Line) -> str:
+        left = self._left(line)
+        named = list(line.figures.items())
         figures = [f"{name} {number(value)}" for name, value in named if not name.endswith("/s")]
         rates = [f"{number(value)} {name}" for name, value in named if name.endswith("/s")]
         return "  ".join([*([f"{duration(left)} left"] if left is not None else []), *figures, *rates])
@@ -219,17 +218,22 @@ class Console:
         from rich.table import Table
         from rich.text import Text
 
-        line = self._line
+        line, live = self._line, self._live
+        if line is None or live is None:  # asked for by the drawing thread, between two lines
+            return Text("")
         count = f"{line.done:,}/{line.total:,}"
-        narrow = self._live.console.width < 100
+        narrow = live.console.width < 100
         bar = ProgressBar(total=max(line.total, 1), completed=line.done, width=8 if narrow else 20)
         grid = Table.grid(padding=(0, 1))
         for width in (len(line.label), bar.width, len(count), None):  # what has no room is cut from the last column
             grid.add_column(no_wrap=True, min_width=width, overflow="ellipsis")
-        phase = self._phases[-1] if len(self._phases) > line.depth else ""
-        if phase and line.activity[0] == phase:
-            phase = f"{phase} {line.activity[1]}".rstrip()
-        details = Text.assemble(self._details(), ("  " + phase if phase else "", "cyan"))
+        phases = list(self._phases)
+        phase, began = phases[-1] if len(phases) > line.depth else ("", 0.0)
+        if phase:
+            spent = self.clock() - began
+            words = (phase, line.activity[1] if line.activity[0] == phase else "", duration(spent) if spent >= 5 else "")
+            phase = " ".join(word for word in words if word)
+        details = Text.assemble(self._details(line), ("  " + phase if phase else "", "cyan"))
         grid.add_row(Text(line.label, style="bold"), bar, Text(count), details)
         return grid
 
@@ -240,7 +244,8 @@ class Console:
             from rich.console import Console as RichConsole
             from rich.live import Live
 
-            self._live = Live(console=RichConsole(file=self.stream), auto_refresh=False)
+            # Twice a second by itself too: a step may take minutes, and a clock that stands still looks like a hang.
+            self._live = Live(console=RichConsole(file=self.stream), get_renderable=self._render, refresh_per_second=2)
             self._live.start()
         self._drawn = self.clock()
-        self._live.update(self._render(), refresh=True)
+        self._live.refresh()

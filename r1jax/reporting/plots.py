@@ -111,7 +111,9 @@ def _curve(x: Sequence[float], y: Sequence[Any], name: str, number: int) -> list
 def _written(value: float, axis: Mapping[str, Any]) -> str:
     """A value as its axis writes it."""
     tick = axis.get("tickformat", "")
-    return f"{value:{tick[1:]}}" if tick.endswith("%") and tick != ".0%" else f"{value:.1%}" if tick else written(value)
+    if tick.endswith("%"):
+        return f"{value:{'.1%' if tick == '.0%' else tick}}"  # one digit more than an axis needs
+    return f"{value:.1e}" if tick.endswith("e") else written(value)
 
 
 def _legend(traces: Iterable[Figure], axis: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -66,11 +66,11 @@ def test_the_time_left_runs_down_between_steps_and_leaves_out_the_first_step():
     for done, spent in enumerate((0, 100, 2, 2, 2)):  # the first step compiles
         clock.now += spent
         console.progress("rl", done, 14)
-    assert console._left() == 20
+    assert console._left(console._line) == 20
     clock.now += 5
-    assert console._left() == 15
+    assert console._left(console._line) == 15
     clock.now += 50
-    assert console._left() == 0
+    assert console._left(console._line) == 0
     console.close()
 
 
@@ -102,6 +102,18 @@ def test_a_terminal_gets_a_line_in_place(monkeypatch):
     assert "zero: grpo" not in text.partition("a line that")[0], "the label says that"
     assert "updating 12/256" not in text  # how far another phase was
     assert "a line that stays [bold]" in text  # no markup is read
+
+
+def test_a_terminal_shows_how_long_a_phase_has_taken(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    clock, stream = Clock(), Terminal()
+    with Console(stream, clock=clock) as console:
+        console.progress("rl", 1, 9)
+        with console.phase("updating"):
+            clock.now += 42
+            console.progress("rl", 1, 9)
+    assert "updating 42 s" in stream.getvalue()
 
 
 def test_phases_are_timed_and_said_outside_progress_only():

@@ -215,6 +215,15 @@ def test_curves_say_which_sequences_they_cover(make_run):
     assert not shown["Reward"] and not shown["Gradient norm"]
 
 
+def test_legends_tell_where_each_curve_ended_as_its_axis_writes_it(make_run):
+    stage = collect(make_run(100)).stages[0]
+    legends = {f["title"]: {e["name"]: e["last"] for e in f["legend"]} for _, _, some in sections(stage) for f in some}
+    assert legends["Accuracy on held_out"] == {"pass@1": "91.0%", "majority of 4": "96.0%"}
+    assert legends["Clipped and masked tokens"] == {"lower bound": "0.10%", "upper bound": "0.20%"}
+    assert legends["Sampler against trainer"]["mean"] == "3.0e-07"
+    assert legends["Learning rate"] == {"learning rate": "0.0005"} and legends["Longest response"] == {"longest": "64"}
+
+
 def test_columns_of_ragged_rows():
     assert columns([{"a": 1}, {"a": 2, "b": 3}, {"b": 4}]) == {"a": [1, 2, None], "b": [None, 3, 4]}
 
