@@ -22,7 +22,8 @@ from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
 MAX_WORKERS = 16
 MAX_BATCH = 512
 BATCH_SECONDS = 0.02  # of work in one message: long enough to hide its cost, short enough to share work out
-PAUSE = 0.002  # seconds between two rounds of a busy thread: many records are taken in at once, and the caller gets to run
+PIPE_BYTES = 1 << 20
+PAUSE = 0.001  # seconds between two rounds of a busy thread: many records are taken in at once, and the caller gets to run
 ATTEMPTS = 2  # a request during which a worker died is tried again by itself: it may have been killed from outside
 START_ATTEMPTS = 3
 HIDDEN = {  # what a worker's environment says about accelerators and threads
@@ -39,6 +40,14 @@ HIDDEN = {  # what a worker's environment says about accelerators and threads
 
 class RewardPoolError(RuntimeError):
     """The workers can't be started: a reward that can't be imported, or no memory for them."""
+
+
+def _widen(pipe: int) -> None:
+    """Lets a pipe hold a whole batch where the system allows it: else a worker waits for the thread's next round."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 @dataclass
@@ -63,6 +72,8 @@ class _Child:
             start_new_session=True,  # its own process group, killed as one
         )
         self.input, self.output = self.process.stdin.fileno(), self.process.stdout.fileno()
+        for pipe in (self.input, self.output):
+            _widen(pipe)
         os.set_blocking(self.input, False)
         os.set_blocking(self.output, False)
         self.ready = False
