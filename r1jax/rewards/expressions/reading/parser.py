@@ -52,7 +52,9 @@ class _Parser(Commands):
             if self.token.kind == "end" or self.at(*_ENDS[2:]) or self.at_command("end"):
                 return items, connective
             items.append(self.relation())
-            if not (self.token.kind == "end" or self.at(*_ENDS, "∣") or self.at_command("end")):
+            if self.at("∣"):  # the conditions of a set follow
+                return items, connective
+            if not (self.token.kind == "end" or self.at(*_ENDS) or self.at_command("end")):
                 raise Unreadable(f"unexpected {self.token.value!s:.40}")
 
     def relation(self) -> Node:
