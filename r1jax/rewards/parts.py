@@ -56,15 +56,15 @@ def _think_format(request: RewardRequest, verdict: Verdict, settings: PartSettin
 
 
 def target_language(request: RewardRequest) -> str:
-    """The language that a sample should be in: the row's ``language``, else that of its problem, else of the prompt. A
-    text in Latin letters that shows no language is taken for English.
+    """The language that a sample should be in: the row's ``language`` (of a row graded as code that is the program's), else
+    that of its problem, else of the prompt. A text in Latin letters that shows no language is taken for English.
 
     Raises:
       ValueError: none of them has a word.
     """
     from r1jax.rewards.language import detect_language, language_code, word_languages
 
-    if request.row.get("language"):
+    if request.row.get("language") and request.row.get("grader") != "code":
         return language_code(request.row["language"])
     texts = [request.row.get(field) for field in ("problem", "question", "Question")] + [request.prompt]
     for text in filter(None, texts):

@@ -80,6 +80,7 @@ def test_the_language_is_the_rows_or_the_problems():
     # The template may be in another language than the problem.
     assert language(zh, "A conversation between User and Assistant. 一加一是多少？", problem="一加一是多少？") == 1.0
     assert language(zh, "一加一是多少？") == 1.0 and language(en, "Compute $1$.") == 1.0
+    assert language(en, problem="Write a program that adds.", language="python", grader="code") == 1.0
     assert language("我们先算一下", "Compute this and that: <think>\n", language="zh") == 1.0
     assert language(zh, "1+1=?") is None and language(zh, language="klingon") is None
 
