@@ -316,7 +316,7 @@ def _chosen(path: str, pid: int) -> str:
     raise SandboxUnavailable(
         "programs can't be isolated on this machine, so none is run. Tried: "
         + "; ".join(reasons)
-        + ". Install bubblewrap and allow user namespaces (in Docker: --security-opt seccomp=unconfined or --cap-add SYS_ADMIN), "
+        + ". Install bubblewrap and allow user namespaces (in Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined), "
         f"or run them without isolation, at your own risk, by sandbox='none' or {ENVIRONMENT_NAME}=none"
     )
 

@@ -101,7 +101,7 @@ def _boot(folder: str, module: str, *arguments: object) -> list[str]:
     return [python(), *_PYTHON_FLAGS, "-c", f"import sys; sys.path.insert(0, {folder!r}); {call}"]
 
 
-def _bubblewrap(seen: Root, info: int, block: int, control: int) -> list[str]:
+def _bubblewrap(seen: Root, proc: bool, info: int, block: int, control: int) -> list[str]:
     command = [shutil.which("bwrap"), "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--hostname", "sandbox", "--die-with-parent", "--new-session"]
     # The keeper mounts and forks the walls of each program; a program itself has none of these.
@@ -121,7 +121,8 @@ def _bubblewrap(seen: Root, info: int, block: int, control: int) -> list[str]:
         command += ["--tmpfs", place, "--remount-ro", place]
     for name in seen.devices:
         command += ["--dev-bind", name, name]
-    command += ["--proc", "/proc", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
+    command += ["--proc", "/proc"] if proc else ["--tmpfs", "/proc", "--remount-ro", "/proc"]
+    command += ["--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
     return command + _boot("/sandbox", "keeper", control, True)
 
 
@@ -220,13 +221,19 @@ def raise_walls(kind: str) -> Outer:
         raise SandboxUnavailable(f"programs are only run on Linux, not on {sys.platform}")
     if kind == "bubblewrap" and shutil.which("bwrap") is None:
         raise SandboxUnavailable("bwrap is not on the PATH")
+    seen = root()
     try:
-        return _raise_walls(kind, root())
+        try:
+            return _raise_walls(kind, seen)
+        except (OSError, ValueError):
+            if kind != "bubblewrap":
+                raise
+            return _raise_walls(kind, seen, proc=False)  # a container that hides parts of its own /proc
     except (OSError, ValueError) as error:
         raise SandboxUnavailable(f"{kind}: {error}") from None
 
 
-def _raise_walls(kind: str, seen: Root) -> Outer:
+def _raise_walls(kind: str, seen: Root, proc: bool = True) -> Outer:
     with contextlib.ExitStack() as ends, contextlib.ExitStack() as kept:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         errors = os.memfd_create("errors", os.MFD_CLOEXEC)
@@ -242,7 +249,7 @@ def _raise_walls(kind: str, seen: Root) -> Outer:
             for fd in (info_write, block_read):
                 passed.callback(os.close, fd)
             if kind == "bubblewrap":
-                command = _bubblewrap(seen, info_write, block_read, theirs.fileno())
+                command = _bubblewrap(seen, proc, info_write, block_read, theirs.fileno())
             elif kind == "namespaces":
                 command = _boot(str(_HERE), "namespaces", theirs.fileno(), info_write, block_read, os.getpid())
                 command.append(json.dumps(dataclasses.asdict(seen)))

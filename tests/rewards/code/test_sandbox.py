@@ -171,6 +171,32 @@ print([bool(run_code("print(42)", [InputOutput("", "42")], sandbox={walls!r})),
     assert done.stdout.strip() == "[True, True, True, True]", done.stderr
 
 
+def test_a_container_that_hides_parts_of_its_proc(walls):
+    """No new /proc can be mounted there: programs see an empty one, never the machine's."""
+    source = f"""
+import os
+from r1jax.rewards import Asserts, InputOutput, Limits, run_code
+print(bool(run_code("import os; print(os.listdir('/proc'))", [InputOutput("", "[]")], sandbox={walls!r})),
+      bool(run_code("def f(x): return x", Asserts(["assert f(3) == 3"]), sandbox={walls!r})),
+      run_code("while True: pass", [InputOutput("", "")], sandbox={walls!r}, limits=Limits(wall_seconds=0.3)).verdict)
+"""
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        'mount -t tmpfs hidden /proc/irq && exec "$0" "$@"',
+        sys.executable,
+        "-c",
+        source,
+    ]
+    environment = {**os.environ, "PYTHONPATH": REPOSITORY}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip("nothing can be mounted here")
+    assert done.stdout.strip() in ("True True wrong", "True True ungraded"), done.stderr
+
+
 def test_a_program_that_is_ended_leaves_no_process(walls):
     source = """
 import os, time
@@ -325,7 +351,7 @@ def test_hundreds_of_runs_leave_nothing(best):
 
 @pytest.mark.slow
 def test_thousands_of_runs_leave_nothing(walls):
-    many_runs(walls, 3_000)
+    many_runs(walls, 2_000)
 
 
 def many_runs(walls, count):
