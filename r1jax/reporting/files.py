@@ -75,7 +75,7 @@ def write_text(path: str, text: str) -> None:
     """Writes a whole file or nothing: a reader never sees a part of it. What UTF-8 can't hold (half a pair) becomes ``?``."""
     data = text.encode("utf-8", "replace")
     folder, _, name = path.rpartition("/")
-    partial = f"{folder}/.{name}.partial"
+    partial = f"{folder}/.{name}.{os.getpid()}.partial"  # two may write at a time: a run's end and r1jax report
     if _remote(path):
         _epath(partial).write_bytes(data)
         _epath(partial).replace(path)

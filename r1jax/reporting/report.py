@@ -168,7 +168,7 @@ def write_report(workdir: str | os.PathLike) -> str:
             }
         )
     page = importlib.resources.files("r1jax.reporting") / "page"
-    scripts = [(page / name).read_text("utf-8") for name in ("report.js", "viewer.js")]
+    scripts = [(page / name).read_text("utf-8") for name in ("theme.js", "report.js", "viewer.js")]
     plotly = get_plotlyjs()
     text = _render(
         {
@@ -189,8 +189,9 @@ def write_report(workdir: str | os.PathLike) -> str:
             "figures": _safe_json([{"data": figure["data"], "layout": figure["layout"]} for figure in data]),
             "samples": _safe_json(samples),
             "plotly": plotly,
-            "script": scripts[0],
-            "viewer_script": scripts[1],
+            "theme_script": scripts[0],
+            "script": scripts[1],
+            "viewer_script": scripts[2],
         },
     )
     path = f"{run.workdir}/report.html"

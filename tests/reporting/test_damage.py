@@ -65,7 +65,7 @@ def test_spoilt_files_cost_themselves_only(make_run, seed):
             results_table(workdir)
         except NoRun:
             return  # nothing of it is left
-        assert page.endswith("</html>") and page.count("</script>") == 5
+        assert page.endswith("</html>") and page.count("</script>") == 6
 
 
 def test_a_folder_in_a_files_place(make_run):

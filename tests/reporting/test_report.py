@@ -42,11 +42,11 @@ class Page(html.parser.HTMLParser):
 
     @property
     def figures(self):
-        return json.loads(self.scripts[0])
+        return json.loads(self.scripts[1])
 
     @property
     def samples(self):
-        return json.loads(self.scripts[1])
+        return json.loads(self.scripts[2])
 
 
 def titles(run):
@@ -92,7 +92,7 @@ def test_nothing_is_fetched_and_only_the_own_scripts_may_run(make_run):
     outside = [v for _, n, v in page.attributes if n in ("src", "href", "action", "data") and not v.startswith("#")]
     assert outside == ["data:,"]  # an empty icon, so that none is asked for
     policy = next(v for t, n, v in page.attributes if t == "meta" and n == "content" and "default-src" in v)
-    assert "default-src 'none'" in policy and len(re.findall("'sha256-", policy)) == 3
+    assert "default-src 'none'" in policy and len(re.findall("'sha256-", policy)) == 4
     assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]
 
 
@@ -106,7 +106,7 @@ def test_text_of_a_model_is_text(make_run):
     plain = Page(write_report(make_run(4, completion="fine")))
     page = Page(write_report(make_run(4, completion=HOSTILE)))
     assert page.tags == plain.tags  # not one element more
-    data = page.scripts[1]
+    data = page.scripts[2]
     assert not {"<", "\u2028", "\u2029"} & set(data)  # nothing that could end the element, or a line of JavaScript
     shown = page.samples[0]["benchmarks"][0]["samples"][0]["text"]
     assert shown == HOSTILE.replace("\ud800", "?")
@@ -250,10 +250,10 @@ def test_many_long_stages_share_the_page(make_run, monkeypatch):
     workdir = make_run(300, stages=("a", "b", "c"))
     write_report(workdir)
     whole = Page(f"{workdir}/report.html")
-    monkeypatch.setattr("r1jax.reporting.report.FIGURES_BUDGET", len(whole.scripts[0]) // 3)
+    monkeypatch.setattr("r1jax.reporting.report.FIGURES_BUDGET", len(whole.scripts[1]) // 3)
     page = Page(write_report(workdir))
     assert page.tags.count("figure") == whole.tags.count("figure")  # coarser, none left out
-    assert len(page.scripts[0]) < 0.6 * len(whole.scripts[0])
+    assert len(page.scripts[1]) < 0.6 * len(whole.scripts[1])
     ends = [{trace["name"]: trace["x"][0] for trace in p.figures[0]["data"] if "name" in trace} for p in (page, whole)]
     assert ends[0] == ends[1]
 
