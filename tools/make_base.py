@@ -1,9 +1,9 @@
-"""Makes the tiny base model: ``python tools/make_base.py --out configs/tiny/base``.
+"""Makes the tiny base models: ``python tools/make_base.py --out configs/tiny/base``.
 
-A decoder of the Qwen2 architecture learns the small world's corpus from scratch, first the textbook, then the mixture
-(``tools/world/corpus.py``), and is exported in Hugging Face's layout with its tokenizer. ``--no-check`` makes the control:
-a corpus whose writers never check. Seeded: the same command gives the same kind of base, its figures within the interval
-that ``configs/tiny/README.md`` states.
+A decoder of the Qwen2 or, with ``--architecture deepseek_v3``, of the DeepSeek-V3 architecture learns the small world's corpus
+from scratch, first the textbook, then the mixture (``tools/world/corpus.py``), and is exported in Hugging Face's layout with its
+tokenizer. ``--no-check`` makes the control: a corpus whose writers never check. Seeded: the same command gives the same kind of
+base, its figures within the interval that ``configs/tiny/README.md`` states.
 """
 
 from __future__ import annotations
@@ -35,16 +35,22 @@ from r1jax.checkpoint import export_model
 from r1jax.config import BenchmarkSource
 from r1jax.data.batch import Batch
 from r1jax.data.packing import PackItem, micro_batches, pack
-from r1jax.losses import sft_loss, token_weights
-from r1jax.models import ModelConfig, count_params, forward, head_weight, init_params
-from r1jax.ops.head import selected_logprobs
+from r1jax.losses import mtp_loss, router_bias_update, sft_loss, token_weights
+from r1jax.models import Experts, LatentAttention, ModelConfig, count_params, init_params, statistics
+from r1jax.models.logprobs import mtp_acceptance, mtp_logprobs, token_logprobs
 from r1jax.pipeline.benchmarks import examine
 from r1jax.reporting import Console
+from r1jax.training import router_loss
 
 ROW_TOKENS = 128  # the longest document, a search through all 18 candidates of four numbers, just fits
 ROWS = 4
 POOL = 512  # documents packed together
 LOG_EVERY = 500
+
+# Of the DeepSeek-V3 base; DeepSeek-V3's own (arXiv 2412.19437 section 4.2).
+BALANCE_COEFFICIENT = 1e-4
+BIAS_RATE = 1e-3
+MTP_COEFFICIENT = 0.3
 
 # A base may be shipped if its accuracy on dev is so at the end of each phase; configs/tiny/README.md.
 TEXTBOOK_AT_LEAST = 0.85
@@ -80,20 +86,30 @@ class Schedule:
         )
 
 
+def _fan_in_axes(names: list[str]) -> tuple[int, ...] | None:
+    """The input axes of a matrix, or of a stack of them; None: another kind of parameter."""
+    if names[-2] == "moe":  # routed experts, [layers, experts, in, out]
+        return (2,)
+    if names[-1] != "kernel":
+        return None
+    first = 0 if names[0] == "head" else 1
+    return (first, first + 1) if "o" in names else (first,)
+
+
 def _matrices(params: dict) -> dict:
     """For each parameter which axes Muon takes as a matrix's input and output; None: not a matrix of a layer."""
 
     def axes(path, value):
         names = [entry.key for entry in path]
-        if names[0] != "layers" or names[-1] != "kernel":
+        inputs = _fan_in_axes(names)
+        if inputs is None or names[0] == "head" or "router" in names:
             return None
-        inputs = (1, 2) if "o" in names else (1,)
-        return optax.contrib.MuonDimensionNumbers(inputs, tuple(range(1 + len(inputs), value.ndim)))
+        return optax.contrib.MuonDimensionNumbers(inputs, tuple(range(inputs[-1] + 1, value.ndim)))
 
     return jax.tree_util.tree_map_with_path(axes, params)
 
 
-def base_config(vocab_size: int) -> ModelConfig:
+def qwen2_config(vocab_size: int) -> ModelConfig:
     """Three layers of width 96."""
     return ModelConfig(
         architecture="qwen2",
@@ -113,20 +129,54 @@ def base_config(vocab_size: int) -> ModelConfig:
     )
 
 
+def deepseek_v3_config(vocab_size: int) -> ModelConfig:
+    """A dense layer and two of experts, of width 96: each token meets two of eight experts and the shared one. One depth of
+    multi-token prediction."""
+    return ModelConfig(
+        architecture="deepseek_v3",
+        vocab_size=vocab_size,
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=24,
+        rope_theta=1_000.0,
+        latent=LatentAttention(kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=24, q_lora_rank=64),
+        experts=Experts(
+            n_routed_experts=8,
+            num_experts_per_tok=2,
+            moe_intermediate_size=64,
+            n_shared_experts=1,
+            first_k_dense_replace=1,
+            n_group=2,
+            topk_group=1,
+            routed_scaling_factor=1.0,
+        ),
+        num_nextn_predict_layers=1,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        eos_token_ids=(1, 3),
+        dtype="float32",
+    )
+
+
+CONFIGS = {"qwen2": qwen2_config, "deepseek_v3": deepseek_v3_config}
+
+
 def initial_params(config: ModelConfig, key: jax.Array) -> dict:
-    """Random parameters, each kernel scaled by its fan-in, those that write to the residual stream by depth too."""
-    width, depth = config.hidden_size, 2 * config.num_hidden_layers
-    scales = {
-        "embedding": 0.3,
-        "o": (depth * config.num_attention_heads * config.head_dim) ** -0.5,
-        "down": (depth * config.intermediate_size) ** -0.5,
-    }
+    """Random parameters, each matrix scaled by its fan-in, those that write to the residual stream by depth too."""
+    depth = 2 * config.num_hidden_layers
 
     def scaled(path, value):
         names = [entry.key for entry in path]
-        if names[-1] not in ("kernel", "embedding"):
+        if names[-1] == "embedding":
+            return value * 0.3
+        inputs = _fan_in_axes(names)
+        if inputs is None:
             return value
-        return value * next((scales[name] for name in names if name in scales), width**-0.5)
+        fan_in = math.prod(value.shape[axis] for axis in inputs)
+        return value * (fan_in * (depth if "o" in names or "down" in names[-2:] else 1)) ** -0.5
 
     return jax.tree_util.tree_map_with_path(scaled, init_params(dataclasses.replace(config, initializer_range=1.0), key))
 
@@ -142,13 +192,40 @@ def batches(tokenizer, writers: corpus.Writers, seed: str) -> Iterator[Batch]:
         whole = pack(items, ROW_TOKENS)
         order = random.sample(range(len(whole.tokens)), len(whole.tokens) // ROWS * ROWS)
         for batch in micro_batches(Batch(*(None if x is None else x[order] for x in whole)), ROWS):
-            weight = token_weights(batch.completion_mask, batch.sequence_index, rule="token_mean")
-            yield batch._replace(token_weight=weight)
+            every = (batch.segment_ids > 0).astype(np.float32)
+            yield batch._replace(
+                token_weight=token_weights(batch.completion_mask, batch.sequence_index, rule="token_mean"),
+                balance_weight=token_weights(every, batch.sequence_index, rule="sequence_mean"),
+            )
+
+
+def objective(config: ModelConfig, params: dict, batch: Batch) -> tuple[jax.Array, tuple[dict, dict]]:
+    """``(loss, (figures, counts for the state parameters))``: cross-entropy, and what the architecture adds to it."""
+    logprobs, _, aux = token_logprobs(config, params, batch, remat="none")
+    loss, metrics = sft_loss(logprobs, batch.token_weight)
+    figures = {"loss": metrics["cross_entropy"]}
+    loss += router_loss(balance=BALANCE_COEFFICIENT)(aux, batch)[0]
+    if config.num_nextn_predict_layers:
+        guesses, told = mtp_logprobs(config, params, batch, aux["hidden"], remat="none")
+        value, metrics = mtp_loss(guesses, batch.token_weight, batch.positions, coefficient=MTP_COEFFICIENT)
+        loss, aux, figures["mtp"] = loss + value, aux | told, metrics["mtp_cross_entropy"]
+    counts = statistics(config, aux, batch.segment_ids > 0)
+    for load in jax.tree.leaves(counts):
+        busiest = jnp.max(load / jnp.mean(load, axis=-1, keepdims=True))
+        figures["busiest expert"] = jnp.maximum(figures.get("busiest expert", 0), busiest)
+    return loss, (figures, counts)
+
+
+def with_state(params: dict, old: dict, counts: dict) -> dict:
+    """The parameters, the biases of the routers updated by their load, which no optimizer does."""
+    if not isinstance(counts, dict):
+        return router_bias_update(old, counts, rate=BIAS_RATE)
+    return params | {name: with_state(params[name], old[name], value) for name, value in counts.items()}
 
 
 def pretrain(
     config: ModelConfig, tokenizer, schedule: Schedule, phases: tuple[corpus.Writers, corpus.Writers], seed: int
-) -> dict:
+) -> Iterator[dict]:
     """Trains from random parameters and yields the parameters at the end of each phase."""
     params = initial_params(config, jax.random.key(seed))
     optimizer = schedule.optimizer()
@@ -156,25 +233,29 @@ def pretrain(
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, batch):
-        def loss(params):
-            hidden, _, _ = forward(config, params, batch.tokens, batch.positions, batch.segment_ids)
-            logprobs, _ = selected_logprobs(hidden[:, :-1], head_weight(config, params), batch.tokens[:, 1:])
-            return sft_loss(jnp.pad(logprobs, ((0, 0), (1, 0))), batch.token_weight)[0]
-
-        value, gradient = jax.value_and_grad(loss)(params)
+        gradient, (figures, counts) = jax.grad(functools.partial(objective, config), has_aux=True)(params, batch)
         updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, value
+        return with_state(optax.apply_updates(params, updates), params, counts), state, figures
 
     start = time.monotonic()
     streams = [batches(tokenizer, writers, f"{seed} {phase}") for phase, writers in enumerate(phases)]
     for number in range(1, schedule.steps + 1):
-        params, state, loss = step(params, state, next(streams[number > schedule.textbook_steps]))
+        params, state, figures = step(params, state, next(streams[number > schedule.textbook_steps]))
         if number % LOG_EVERY == 0 or number == schedule.steps:
-            print(f"step {number:5d}  loss {float(loss):.3f}  {time.monotonic() - start:.0f} s", flush=True)
-            if not math.isfinite(float(loss)):
-                raise FloatingPointError(f"the loss is {float(loss)} at step {number}")
+            told = "  ".join(f"{name} {float(value):.3f}" for name, value in figures.items())
+            print(f"step {number:5d}  {told}  {time.monotonic() - start:.0f} s", flush=True)
+            if not math.isfinite(float(figures["loss"])):
+                raise FloatingPointError(f"the loss is {float(figures['loss'])} at step {number}")
         if number in (schedule.textbook_steps, schedule.steps):
             yield params
+
+
+def accepted_guesses(config: ModelConfig, params: dict, tokenizer, writers: corpus.Writers) -> float:
+    """The share of tokens of fresh documents that multi-token prediction guesses as the model itself would choose them."""
+    count = jax.jit(functools.partial(mtp_acceptance, config))
+    stream = batches(tokenizer, writers, "acceptance")
+    agreed, said = sum(np.asarray(count(params, next(stream)))[0] for _ in range(100))
+    return float(agreed / said)
 
 
 def dev_accuracy(model: Path) -> float:
@@ -193,6 +274,7 @@ def dev_accuracy(model: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--architecture", choices=CONFIGS, default="qwen2")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-check", action="store_true", help="the control: a corpus without checking")
     parser.add_argument("--textbook-steps", type=int, default=Schedule.textbook_steps)
@@ -203,13 +285,17 @@ def main() -> None:
     accuracies = []
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = vocabulary.write_tokenizer(Path(folder))
-        config = base_config(tokenizer.get_vocab_size())
+        config = CONFIGS[arguments.architecture](tokenizer.get_vocab_size())
         print(f"{count_params(config):,} parameters; {json.dumps(dataclasses.asdict(schedule))}", flush=True)
         finished = pretrain(config, tokenizer, schedule, phases, arguments.seed)
-        for phase, out in (("textbook", Path(folder) / "textbook"), ("mixture", arguments.out)):
-            export_model(out, config, next(finished), folder)
+        for phase, out, writers in zip(("textbook", "mixture"), (Path(folder) / "textbook", arguments.out), phases):
+            params = next(finished)
+            export_model(out, config, params, folder)
             accuracies.append(dev_accuracy(out))
             print(f"accuracy on dev after the {phase}: {accuracies[-1]:.3f}", flush=True)
+            if config.num_nextn_predict_layers:
+                share = accepted_guesses(config, params, tokenizer, writers)
+                print(f"guesses of multi-token prediction accepted after the {phase}: {share:.3f}", flush=True)
     if not arguments.no_check:
         met = accuracies[0] >= TEXTBOOK_AT_LEAST and MIXTURE_BETWEEN[0] <= accuracies[1] <= MIXTURE_BETWEEN[1]
         print(f"the criterion for a base to ship is {'' if met else 'not '}met")

@@ -64,7 +64,7 @@ def test_shipped_bases_are_what_the_maker_makes(tokenizer):
     assert folders
     for folder in folders:
         config = read_config(folder)
-        assert config == make_base.base_config(tokenizer.get_vocab_size())
+        assert config == make_base.qwen2_config(tokenizer.get_vocab_size())
         tensors = load_file(folder / "model.safetensors")
         assert sum(tensor.size for tensor in tensors.values()) == count_params(config) < 500_000
         assert all(np.isfinite(tensor).all() for tensor in tensors.values())
@@ -72,7 +72,7 @@ def test_shipped_bases_are_what_the_maker_makes(tokenizer):
 
 @pytest.mark.slow
 def test_training_is_seeded_and_yields_both_phases(tokenizer):
-    config, schedule = make_base.base_config(tokenizer.get_vocab_size()), make_base.Schedule(4, 2, 1)
+    config, schedule = make_base.qwen2_config(tokenizer.get_vocab_size()), make_base.Schedule(4, 2, 1)
 
     def phases(seed):
         # copied: the next phase's steps reuse the buffers
