@@ -241,5 +241,5 @@ def test_nothing_takes_more_than_linear_time():
     for family, cases in CASES.items():
         row = {"instruction_id_list": [family], "kwargs": [cases[0][0]]}
         for unit in ("[", "<<", "*", "** ", "\n", "- ", ". ", "a", "A.", "p.", "{", '"', "Section ", "啊"):
-            follow(row, unit * (100_000 // len(unit)))
-    assert time.perf_counter() - start < 60  # measured: 12 s
+            follow(row, unit * (30_000 // len(unit)))
+    assert time.perf_counter() - start < 30  # measured: 2 s

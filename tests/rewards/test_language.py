@@ -115,6 +115,44 @@ def test_prices_are_no_formula():
     assert sum(word_languages("$5$ and $6$").values()) == 1
 
 
+@pytest.mark.parametrize(
+    "marks",
+    [
+        ("```\n", "\n```"),
+        ("$", "$"),
+        ("$$", "$$"),
+        ("`", "`"),
+        ("\\[", "\\]"),
+        ("\\begin{align}", "\\end{align}"),
+        ("```\n", ""),
+    ],
+)
+def test_a_language_does_not_hide_as_code_or_formula(marks):
+    hidden = "First we add the two numbers and then we check whether the result that we have found is even, which it is"
+    text = f"我们先算一下。{marks[0]}{hidden}{marks[1]}"
+    assert language_consistency(text, "zh") < 0.3
+    assert (
+        language_consistency(
+            f"We first compute it. {marks[0]}{'我们先把两个数字相加然后检查一下结果是不是偶数' * 2}{marks[1]}", "en"
+        )
+        < 0.3
+    )
+
+
+def test_real_code_and_formulas_are_left_out_whole():
+    code = """```python
+def solve(numbers, target):
+    # try each pair of the numbers
+    for first, second in itertools.permutations(numbers, 2):
+        if first * second == target:
+            return f"{first}*{second}"
+    return None
+```"""
+    formula = "$$\\text{average speed} = \\frac{\\text{total distance}}{\\text{total time}} = \\frac{120}{2} = 60$$"
+    for left_out in (code, formula):
+        assert word_languages(f"我们先算一下。{left_out}") == {"zh": 4}
+
+
 def test_only_the_reasoning_counts():
     assert reasoning("<think>a</think>b") == "a" and reasoning("a</think>b") == "a" and reasoning("a b") == "a b"
     assert reasoning("x<think>a") == "a" and reasoning("<think>a</think>b</think>c") == "a</think>b"

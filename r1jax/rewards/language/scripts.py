@@ -137,6 +137,24 @@ _NOT_PROSE = re.compile(
     r"|&[a-z]{2,8};"
 )
 GAP = " \x1f "  # stands for what is left out: no letter, no sentence's end, and it joins no run
+# Prose in the place of code or a formula: so many letters (a Han character is three), with so few signs among them.
+_PROSE_LETTERS = 60
+_LETTERS_PER_SIGN = 15
+_PUNCTUATION = frozenset(" \t\r\n,.;:!?'\"“”‘’-–—，。；：！？、（）()《》…`$")
+
+
+def _is_prose(text: str) -> bool:
+    """Whether what stands between marks is a text in disguise: nobody hides a language in dollar signs for a reward."""
+    letters = sum(1 if ord(character) < 0x2E80 else 3 for character in text if character.isalpha())
+    if letters <= _PROSE_LETTERS:
+        return False
+    signs = sum(not character.isalpha() and character not in _PUNCTUATION for character in text)
+    return letters > _LETTERS_PER_SIGN * signs
+
+
+def _left_out(text: str, start: int, end: int) -> str:
+    """What stands in the place of code or a formula."""
+    return text[start:end] if _is_prose(text[start:end]) else GAP
 
 
 def _without(text: str, opening: str, closing: str) -> str:
@@ -146,14 +164,18 @@ def _without(text: str, opening: str, closing: str) -> str:
         end = text.find(closing, start + len(opening))
         if end < 0:
             break
-        kept += [text[place:start], GAP]
-        place = end + len(closing)
+        end += len(closing)
+        kept += [text[place:start], _left_out(text, start, end)]
+        place = end
     return "".join([*kept, text[place:]])
 
 
 def _without_fences(text: str) -> str:
-    """Leaves out fenced code; a fence that never closes reaches to the end."""
-    return GAP.join(part for number, part in enumerate(_FENCE.split(text)) if number % 2 == 0)
+    """Leaves out fenced code; behind a fence that never closes stands text."""
+    parts = _FENCE.split(text)
+    if len(parts) % 2 == 0:
+        parts[-2:] = [GAP.join(parts[-2:])]
+    return "".join(part if number % 2 == 0 else _left_out(part, 0, len(part)) for number, part in enumerate(parts))
 
 
 def _without_environments(text: str) -> str:
@@ -163,8 +185,9 @@ def _without_environments(text: str) -> str:
         end = text.find(closing, match.end())
         if end < 0:
             break
-        kept += [text[place : match.start()], GAP]
-        place = end + len(closing)
+        end += len(closing)
+        kept += [text[place : match.start()], _left_out(text, match.start(), end)]
+        place = end
     return "".join([*kept, text[place:]])
 
 
@@ -176,7 +199,7 @@ def _without_inline(line: str) -> str:
     position = line.find("$")
     while position >= 0:
         if start >= 0 and position > start + 1 and not line[position - 1].isspace():
-            kept += [line[place:start], GAP]
+            kept += [line[place:start], _left_out(line, start, position + 1)]
             place, start = position + 1, -1
         elif not line[position + 1 : position + 2].isspace():
             start = position
