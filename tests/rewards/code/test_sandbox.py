@@ -155,10 +155,12 @@ def test_a_caller_that_is_not_root(walls):
 import os
 from r1jax.rewards import Asserts, InputOutput, run_code
 fork = "import os, time\\nfor _ in range(40): os.fork()"
+signals = "import os\\nfor n in range(1, 65): os.kill(1, n)\\nprint('alive')"
 escape = "print(open('/proc/1/environ').read(), open('/proc/1/mem', 'rb').read(1))"
 print([bool(run_code("print(42)", [InputOutput("", "42")], sandbox={walls!r})),
        bool(run_code("def f(x): return x", Asserts(["assert f(1) == 1"]), sandbox={walls!r})),
        run_code(fork, [InputOutput("", "42")], sandbox={walls!r}).verdict == "wrong",
+       run_code(signals, [InputOutput("", "42")], sandbox={walls!r}).reason.endswith("'alive', not '42'"),
        "PermissionError" in run_code(escape, [InputOutput("", "42")], sandbox={walls!r}).reason])
 """
     command = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", python, "-c", textwrap.dedent(source)]
@@ -168,7 +170,7 @@ print([bool(run_code("print(42)", [InputOutput("", "42")], sandbox={walls!r})),
         pytest.skip("the package can't be read by another user here")
     if "SandboxUnavailable" in done.stderr:
         pytest.skip("no user namespaces for plain users here")
-    assert done.stdout.strip() == "[True, True, True, True]", done.stderr
+    assert done.stdout.strip() == str([True] * 5), done.stderr
 
 
 def test_a_container_that_hides_parts_of_its_proc(walls):

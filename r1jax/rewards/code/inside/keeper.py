@@ -107,6 +107,7 @@ def _program(job: Job, filter_program: bytes) -> None:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         os.umask(0o022)
         fds = _take_descriptors({name: fd for name, fd in job.fds.items() if name != "artefact"})
@@ -121,8 +122,8 @@ def _program(job: Job, filter_program: bytes) -> None:
     if job.kind == "execute":
         for fd in fds.values():
             os.set_inheritable(fd, False)
-        for name in ("SIGPIPE", "SIGXFSZ"):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)  # which Python ignores, and execve would keep so
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)  # which Python ignores, and execve would keep so
         try:
             os.execve(fds.get("program", job.command[0]), job.command, dict(os.environ))
         except (OSError, MemoryError) as error:
@@ -362,6 +363,9 @@ def main(control_fd: int, isolated: bool) -> None:
         os.execv(sys.executable, sys.orig_argv)
     for name in PRELOADED:  # so that no run pays for them
         __import__(name)
+    # The first process of a namespace gets only signals that it handles. This is the one that Python handles by itself, and
+    # with it a program of the same user could end its own walls.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     linux.adopt_orphans()
     control = socket.socket(fileno=control_fd)
     keeper = Keeper(control, isolated)
