@@ -36,6 +36,7 @@ _BETWEEN = re.compile(
 _INLINE = re.compile(
     r"\$\$([^$]{1,500})\$\$|\$([^$\n]{1,500})\$|\\\(((?:[^\\]|\\[^()]){1,500})\\\)|\\\[((?:[^\\]|\\[^\[\]]){1,500})\\\]"
 )
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _NUMBER = re.compile(
     r"(?:(?<![A-Za-z0-9_.)])[-−])?(?<![A-Za-z0-9_.])"
@@ -56,18 +57,14 @@ def after_thinking(completion: str) -> str:
 
 def braced(text: str, start: int) -> str:
     """The content of the braces that open at ``text[start]``; to the end of the line where they never close."""
-    depth, position = 0, start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1
-        elif character == "{":
+    depth = 0
+    for mark in _BRACE.finditer(text, start):
+        if mark[0] == "{":
             depth += 1
-        elif character == "}":
+        elif mark[0] == "}":
             depth -= 1
             if depth == 0:
-                return text[start + 1 : position]
-        position += 1
+                return text[start + 1 : mark.start()]
     return text[start + 1 :].partition("\n")[0].strip(" $.")
 
 

@@ -54,6 +54,7 @@ _LETTER_UNIT = re.compile(
     r"(?<=[0-9})\s])\s*([mgshLNJWVK])((?:\^\{?[23]\}?)?)\s*(?:/\s*([a-zA-Z]{1,2})((?:\^\{?[23]\}?)?))?\s*\Z"
 )
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[\u3040-\u9fff\uac00-\ud7af]{2,}|[\u0400-\u04ff]{2,}")
+_REMEMBERED = 200  # characters
 _OUTER = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
 
 
@@ -105,9 +106,14 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-@functools.lru_cache(4_096)
 def _read(text: str, commas_group: bool = True) -> _Reading:
     """Reads an answer of at most ``MAX_CHARACTERS``; raises Unreadable for control characters only."""
+    read = _read_short if len(text) <= _REMEMBERED else _read_short.__wrapped__
+    return read(text, commas_group)
+
+
+@functools.lru_cache(1_024)  # of answers short enough that they can't fill the memory
+def _read_short(text: str, commas_group: bool) -> _Reading:
     text = _unwrapped(plain_unicode(text))
     plain = _plain(text)
     if choice := _CHOICE.fullmatch(_TEXT_COMMAND.sub(r"\1", text).strip(" .,")):
@@ -332,12 +338,13 @@ def answer_key(text: str) -> Hashable:
         return None
     answer = answer[:MAX_CHARACTERS]
     try:
-        return _answer_key(answer, marked_answer(text) is not None)
+        remembered = _answer_key if len(answer) <= _REMEMBERED else _answer_key.__wrapped__
+        return remembered(answer, marked_answer(text) is not None)
     except RecursionError:  # the caller's stack was nearly full: not to be remembered
         return ("text", answer.strip())
 
 
-@functools.lru_cache(4_096)
+@functools.lru_cache(1_024)
 def _answer_key(answer: str, marked: bool) -> Hashable:
     number = plain_number(answer)
     if number and len(answer) <= MAX_DIGITS:
