@@ -220,15 +220,15 @@ def _recipe(reader: _Reader, workdir: str) -> Mapping[str, Any]:
     return document
 
 
-def collect(workdir: str | os.PathLike) -> Run:
-    """Reads a work directory, finished or not.
+def collect(workdir: str | os.PathLike, remember: bool = True) -> Run:
+    """Reads a work directory, finished or not. ``remember``: leaves there what makes the next time quick.
 
     Raises:
       NoRun: there is no such folder, or neither a recipe nor stages in it.
     """
     workdir = os.fspath(workdir).rstrip("/")
     if not files.is_folder(workdir):
-        raise NoRun(f"{workdir} is no folder; give the work directory of a run")
+        raise NoRun(f"{workdir or repr(workdir)} is no folder; give the work directory of a run")
     reader = _Reader(workdir)
     recipe = _recipe(reader, workdir)
     on_disk = files.names(f"{workdir}/stages")
@@ -242,7 +242,8 @@ def collect(workdir: str | os.PathLike) -> Run:
     notes = reader.json(f"{workdir}/notes.json", list) or []
     environment = reader.json(f"{workdir}/environment.json", dict) or {}
     state, reason = _state(reader, workdir, stages)
-    reader.memo.save()
+    if remember:
+        reader.memo.save()
     return Run(
         workdir=workdir,
         name=str(recipe.get("name") or os.path.basename(os.path.abspath(workdir))),

@@ -5,6 +5,7 @@ A run of 10,000 updates is 20,000 small files; ``os`` reads them several times f
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, TextIO
 
@@ -79,7 +80,12 @@ def write_text(path: str, text: str) -> None:
     if _remote(path):
         _epath(partial).write_bytes(data)
         _epath(partial).replace(path)
-    else:
+        return
+    try:
         with open(partial, "wb") as file:
             file.write(data)
         os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        raise

@@ -131,8 +131,11 @@ def _render(values: Mapping[str, Any], trusted: Mapping[str, str]) -> str:
     return template.render(**values, **{name: markupsafe.Markup(text) for name, text in trusted.items()})
 
 
-def write_report(workdir: str | os.PathLike) -> str:
+def write_report(workdir: str | os.PathLike, out: str | os.PathLike | None = None) -> str:
     """Writes ``report.html`` (and ``metrics.jsonl``) into a run's work directory, finished or not; returns its path.
+
+    Args:
+      out: a file elsewhere that the report is written to; the work directory is then left as it is.
 
     ``notes.json`` in the work directory, if there, is a list of ``{"title", "text", "columns", "rows"}``: tables that
     the run did not make itself, such as its controls.
@@ -143,8 +146,9 @@ def write_report(workdir: str | os.PathLike) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    run = collect(workdir)
-    write_metrics(run)
+    run = collect(workdir, remember=out is None)
+    if out is None:
+        write_metrics(run)
     data: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     stages = []
@@ -194,6 +198,6 @@ def write_report(workdir: str | os.PathLike) -> str:
             "viewer_script": scripts[2],
         },
     )
-    path = f"{run.workdir}/report.html"
+    path = f"{run.workdir}/report.html" if out is None else os.path.abspath(out)
     files.write_text(path, text)
     return path

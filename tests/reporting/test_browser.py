@@ -272,3 +272,15 @@ def test_steps_that_the_page_does_not_hold_are_read_where_they_lie(browser, make
     browser.wait(f"{label} === 'step 6, rollout 6'")
     assert browser.js("return document.querySelector('.viewer input[type=range]').max") == "4"
     assert browser.complaints() == []
+
+
+def test_without_views_the_waves_themselves_are_read(browser, make_run, served, monkeypatch):
+    monkeypatch.setattr("r1jax.reporting.viewer.MOST_ROLLOUTS", 2)
+    workdir = make_run(21, completion=ATTACK)
+    write_report(workdir)
+    browser.open(served(workdir))
+    browser.js("document.querySelector('.viewer .controls .button').click()")  # back from rollout 20 to 10
+    browser.wait("document.querySelectorAll('.sample').length === 8")
+    assert browser.js("return document.querySelector('.viewer output').textContent") == "step 10, rollout 10"
+    assert browser.js("return document.querySelector('.sample pre').textContent") == ATTACK
+    assert browser.js("return window.attacked") is None and browser.complaints() == []

@@ -148,6 +148,33 @@ def test_a_run_that_has_only_begun(make_run):
     assert open(f"{workdir}/metrics.jsonl").read() == ""
 
 
+def tree(workdir):
+    return {os.path.join(f, n): os.path.getmtime(os.path.join(f, n)) for f, _, names in os.walk(workdir) for n in names}
+
+
+def test_a_report_elsewhere_leaves_the_work_directory_as_it_is(make_run, tmp_path):
+    workdir = make_run(120)
+    before = tree(workdir)
+    assert write_report(workdir, tmp_path / "elsewhere.html") == str(tmp_path / "elsewhere.html")
+    assert tree(workdir) == before and "tiny r1-zero" in Page(tmp_path / "elsewhere.html").text
+
+
+def test_a_full_disk_leaves_the_old_report_and_no_rest(make_run, monkeypatch, capsys):
+    from r1jax import cli
+
+    workdir = make_run(3)
+    write_report(workdir)
+    before, names = open(f"{workdir}/report.html").read(), sorted(os.listdir(workdir))
+
+    def full(source, target):
+        raise OSError(28, "No space left on device", target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert cli.main(["report", workdir]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert open(f"{workdir}/report.html").read() == before and sorted(os.listdir(workdir)) == names
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(NoRun, match="holds no run"):
         write_report(tmp_path)
