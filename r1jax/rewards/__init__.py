@@ -15,6 +15,7 @@ _HOMES = {
     "Limits": "code.limits",
     "RewardRecord": "record",
     "RewardRequest": "record",
+    "SandboxUnavailable": "code.walls",
     "Verdict": "record",
     "RewardPool": "pool",
     "RewardPoolError": "pool",

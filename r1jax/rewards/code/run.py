@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from r1jax.rewards.code.comparison import difference
 from r1jax.rewards.code.languages import EXECUTABLE, PYTHON, Language, compiler, language
@@ -102,7 +102,7 @@ class CodeResult:
 
 def run_code(
     source: str,
-    tests: Sequence[InputOutput] | Asserts,
+    tests: Sequence[InputOutput | Mapping | str] | Asserts,
     *,
     language: str = "python",
     limits: Limits | None = None,
@@ -113,7 +113,8 @@ def run_code(
 
     Args:
       source: the program's text, which is trusted with nothing.
-      tests: ``InputOutput`` for whole programs, or ``Asserts`` for Python functions.
+      tests: ``InputOutput`` (or mappings of its fields) for whole programs; ``Asserts`` (or its list of Python texts) for
+        Python functions.
       language: a name of ``languages.LANGUAGES``.
       limits: of each run; ``Limits()`` by default.
       sandbox: ``auto`` (the environment's ``R1JAX_CODE_SANDBOX``, else bubblewrap, else Linux namespaces, else refusal),
@@ -124,10 +125,29 @@ def run_code(
       ValueError: no tests, an unknown language or sandbox, or asserts in a language that has none.
       SandboxUnavailable: this machine can't isolate programs, and nobody said to go without.
     """
-    return _Grading(source, limits or Limits(), sandbox, every_test).grade(tests, _language(language))
+    if not isinstance(source, str):
+        raise ValueError(f"a program is text, not a {type(source).__name__}")
+    known, typed = _language(language), _typed(tests)
+    return _Grading(source, limits or Limits(), sandbox, every_test).grade(typed, known)
 
 
 _language = language
+
+
+def _typed(tests: Sequence[InputOutput | Mapping | str] | Asserts) -> Sequence[InputOutput] | Asserts:
+    if isinstance(tests, Asserts):
+        return tests
+    tests = [tests] if isinstance(tests, str) else list(tests)
+    if tests and all(isinstance(test, str) for test in tests):
+        return Asserts(tests)
+    typed = []
+    for test in tests:
+        if isinstance(test, Mapping) and {"input", "output"} <= set(test) <= {"input", "output", "tolerance"}:
+            test = InputOutput(**test)
+        if not isinstance(test, InputOutput) or not (isinstance(test.input, str) and isinstance(test.output, str)):
+            raise ValueError(f"a test is an InputOutput with two texts, or Python text for a function, not {test!r:.100}")
+        typed.append(test)
+    return typed
 
 
 class _Failed(Exception):
@@ -274,7 +294,8 @@ def _overrun(ending: Ending, limits: Limits) -> tuple[str, str] | None:
     if ending.cause in _CAUSES:
         error, reason = _CAUSES[ending.cause]
         return error, reason.format(limits=limits)
-    if ending.exit_code in (-signal.SIGXCPU, -signal.SIGKILL) and ending.cpu_seconds >= limits.cpu_seconds - 0.1:
+    killed_late = ending.exit_code == -signal.SIGKILL and ending.cpu_seconds >= limits.cpu_seconds / 2
+    if ending.exit_code == -signal.SIGXCPU or killed_late:  # the kernel counts by ticks, and not as the figure here
         return "time", _CAUSES["cpu"][1].format(limits=limits)
     if ending.exit_code not in (0, None) and b"MemoryError" in ending.outputs.get("stderr", b"")[-200:]:
         return "memory", _CAUSES["memory"][1].format(limits=limits)

@@ -98,10 +98,20 @@ def test_bad_calls_are_refused(best):
         run_code("", Asserts([]))
     with pytest.raises(ValueError, match="asserts are for Python"):
         run_code("", Asserts(["assert f()"]), language="cpp")
+    with pytest.raises(ValueError, match="a test is an InputOutput with two texts"):
+        run_code("", [("1", "2")])
+    with pytest.raises(ValueError, match="a program is text, not a NoneType"):
+        run_code(None, TESTS)
     with pytest.raises(ValueError, match="sandbox must be one of auto, bubblewrap, namespaces, none, not 'docker'"):
         run_code("", TESTS, sandbox="docker")
     with pytest.raises(ValueError, match="cpu_seconds must be a positive number, not 0"):
         Limits(cpu_seconds=0)
+
+
+def test_tests_may_be_plain(best):
+    assert run_code(DOUBLE, [{"input": "2", "output": "4"}], sandbox=best)
+    assert run_code("def f(x): return x", ["assert f(1) == 1", "assert f('a') == 'a'"], sandbox=best).total == 2
+    assert not run_code("def f(x): return x", "assert f(1) == 2", sandbox=best)
 
 
 def test_values_cross_as_they_are(best):
