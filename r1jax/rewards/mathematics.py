@@ -301,6 +301,7 @@ def verify_math(gold: str, prediction: str) -> Verdict:
     - Percent: 50% is 0.5, and 50 where the gold has the sign or is over 1; 0.5 is not 0.5%.
     - Units: on one side only they are left out, as are words that are no unit ("apples"); on both sides they are converted,
       and must be of one dimension. A letter (``3 m``) is a unit if the other side is a number or has a unit. "million" counts.
+    - Logarithms: ``\log`` is that of base e or 10, whichever the other side needs; ``\ln`` and ``\log_2`` are what they say.
     - Angles: 90° is 90 and ``\pi/2``; in a sine a degree is a degree, and a bare number radians.
     - Names: ``x = 5`` is 5, not ``y = 5``; ``f(x) = x^2`` is ``x^2`` and ``y = x^2``. ``x = 1, y = 2`` is ``(1, 2)``. Letters are
       case-sensitive, commute, and stand for positive numbers unless an absolute value does; n, k, m are whole where it matters.
@@ -311,6 +312,7 @@ def verify_math(gold: str, prediction: str) -> Verdict:
       real numbers" is ``\mathbb{R}``, "no solution" is ``\emptyset``. ``\pm2`` is both.
     - Equations: either side first, scaled, cleared of denominators (``y = 1/x`` is ``xy = 1``), solved for a letter only by
       that. ``3:2`` is ``6:4`` and 3/2. A true chain ``70 + 2 = 72`` is its end. ``1011_2`` is ``1011``, not 11.
+    - What follows "where" or "for all" is left out, what stands before the last ``\Rightarrow`` too.
     - Families: ``k\pi, k\in\mathbb{Z}`` under any letter and shift. Residues: ``3 \pmod 7`` is ``10 \pmod 7``.
     - Matrices: any brackets, rows in lists too; a column is not a row but either is a tuple. ``vmatrix`` is a determinant.
     - Choices: ``B``, ``(b)``, ``B. Paris``, "option B"; several letters in any order. Times: 3:45 PM is 15:45, and 3:45.
