@@ -50,6 +50,16 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
+def _import_paths() -> str:
+    """Where workers look for modules: where this process does, then where the command was given, which an installed command
+    does not search by itself."""
+    try:
+        here = os.getcwd()
+    except OSError:  # the folder is gone
+        here = ""
+    return os.pathsep.join(dict.fromkeys(filter(None, [*(path or here for path in sys.path), here])))
+
+
 @dataclass
 class _Job:
     number: int
@@ -62,7 +72,7 @@ class _Child:
     """The parent's end of one worker: its process, pipes and the jobs that it has, the first of which it works on."""
 
     def __init__(self, settings: dict):
-        environment = {**os.environ, **HIDDEN, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        environment = {**os.environ, **HIDDEN, "PYTHONPATH": _import_paths()}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "r1jax.rewards.worker", json.dumps(settings)],
             stdin=subprocess.PIPE,

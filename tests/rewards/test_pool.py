@@ -363,6 +363,15 @@ def test_names_are_tried_before_there_is_anything_to_grade(user, names, message)
     assert "pool_user" not in sys.modules, "the caller imports no code of the user's"
 
 
+def test_a_module_where_the_command_is_given(tmp_path, monkeypatch):
+    (tmp_path / "given_here.py").write_text("def three(request): return 3")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    with RewardPool(["given_here:three"], workers=1) as pool:
+        pool.submit(0, request())
+        assert pool.drain()[0][1].parts == {"given_here:three": 3.0}
+
+
 def test_names_that_can_be_imported_pass(user):
     pool = RewardPool(["accuracy", user], default_grader=user)
     pool.check()

@@ -84,6 +84,16 @@ def test_ways_to_list_options_and_answers():
     assert grade_choice({"answerKey": "B", "options": COLOURS}, "B")[0] is Verdict.RIGHT
 
 
+def test_answers_that_a_prompt_set_has_made_texts():
+    """``data.load_prompts`` writes every answer as a text."""
+    assert choice("B", "1", COLOURS) is Verdict.RIGHT and choice("3", "3", ["1", "2", "3"]) is Verdict.RIGHT
+    assert choice("C", "3", ["1", "2", "3", "4"]) is Verdict.RIGHT  # the option 3, not the one of that number
+    assert choice("AC", '["A", "C"]', COLOURS) is Verdict.RIGHT and choice("A", '["A", "C"]', COLOURS) is Verdict.WRONG
+    assert grade_choice({"answer": "", "answerKey": "B", "choices": COLOURS}, "B")[0] is Verdict.RIGHT
+    assert text("Rome", answer='["Paris", "Rome"]') is text("Rome", answers=["Rome"], answer="") is Verdict.RIGHT
+    assert text("[1, 2", answer="[1, 2") is Verdict.RIGHT
+
+
 def test_several_right_options():
     for answer in ("AC", "A, C", "A and C", ["A", "C"], ["C", "A"], "A、C"):
         for completion in (

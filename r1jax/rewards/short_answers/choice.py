@@ -9,7 +9,7 @@ from typing import Any
 
 from r1jax.rewards.answer import TAIL, after_thinking, extract_answer, marked_answer
 from r1jax.rewards.record import Verdict
-from r1jax.rewards.short_answers.text import normalise
+from r1jax.rewards.short_answers.text import normalise, unpacked
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_CHARACTERS = 2_000
@@ -63,11 +63,15 @@ def right_labels(row: Mapping[str, Any], listed: Mapping[str, str]) -> frozenset
     Raises:
       ValueError: it names no option.
     """
-    answer = next((row[field] for field in ("answer", "answerKey", "solution") if row.get(field) is not None), None)
-    if isinstance(answer, int) and not isinstance(answer, bool) and listed and str(answer) not in listed:
-        labels = list(listed)
-        if 0 <= answer < len(labels):
-            return frozenset({labels[answer]})
+    fields = ("answer", "answerKey", "solution")
+    answer = unpacked(next((row[field] for field in fields if row.get(field) not in (None, "")), None))
+    labels = list(listed)
+    if re.fullmatch(r"[0-9]{1,2}", str(answer)) and listed and str(answer) not in listed:
+        found = labels_of_text(str(answer), listed)
+        if found and isinstance(answer, str):  # the option 3 rather than the third
+            return found
+        if int(answer) < len(labels):
+            return frozenset({labels[int(answer)]})
     elif isinstance(answer, Sequence) and not isinstance(answer, str):
         found = [right_labels({"answer": item}, listed) for item in answer]
         if found:

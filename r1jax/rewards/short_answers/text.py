@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,17 @@ def normalise(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", bare).split()) or bare  # the answer may be "A"
 
 
+def unpacked(value: Any) -> Any:
+    """A list that a prompt set has turned into text (``data.load_prompts`` makes every answer a text), else the value."""
+    if isinstance(value, str) and value.lstrip().startswith("[") and len(value) <= MAX_CHARACTERS:
+        try:
+            found = json.loads(value)
+        except ValueError:
+            return value
+        return found if isinstance(found, list) else value
+    return value
+
+
 def accepted_texts(row: Mapping[str, Any]) -> list[str]:
     """The texts that a row accepts: ``answers`` (a list), or ``answer`` (a text, or a list of them).
 
@@ -39,8 +51,8 @@ def accepted_texts(row: Mapping[str, Any]) -> list[str]:
       ValueError: it names none.
     """
     for field in ("answers", "answer", "solution"):
-        value = row.get(field)
-        if value is not None:
+        value = unpacked(row.get(field))
+        if value is not None and not (value == "" and field != "solution"):
             values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             if values and all(isinstance(v, (str, int, float)) and normalise(str(v)) for v in values):
                 return [str(v) for v in values]
