@@ -281,10 +281,10 @@ print([id(type) == id(int), hash(None), os.getcwd(), os.uname().nodename])
 
 
 def test_time_for_all_is_bounded_and_is_nobodys_fault(best):
-    limits = Limits(wall_seconds=2, total_seconds=1)
+    limits = Limits(wall_seconds=4, total_seconds=2)
     start = time.monotonic()
-    result = run_code("import time; time.sleep(0.7); print(4)", [InputOutput("", "4")] * 3, limits=limits, sandbox=best)
-    assert result.verdict is Verdict.UNGRADED and "not decided within 1 s" in result.reason and result.passed == 1
+    result = run_code("import time; time.sleep(1.1); print(4)", [InputOutput("", "4")] * 3, limits=limits, sandbox=best)
+    assert result.verdict is Verdict.UNGRADED and "not decided within 2 s" in result.reason and result.passed == 1
     assert time.monotonic() - start < 5
 
 
