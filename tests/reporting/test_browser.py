@@ -78,7 +78,7 @@ class Browser:
     def js(self, script, *arguments):
         return self.call("/execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, expression, seconds=20):
+    def wait(self, expression, seconds=90):
         until = time.monotonic() + seconds
         while not self.js(f"return {expression}"):
             assert time.monotonic() < until, f"never: {expression}"
