@@ -17,7 +17,7 @@ import make_base  # noqa: E402
 from world import corpus, search, vocabulary  # noqa: E402
 
 from r1jax.checkpoint import read_config  # noqa: E402
-from r1jax.models import count_params  # noqa: E402
+from r1jax.models import abstract_params, count_params  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,40 @@ def test_batches_learn_completions_only(tokenizer):
 
 
 def test_shipped_bases_are_what_the_maker_makes(tokenizer):
-    folders = sorted(path for path in (ROOT / "configs/tiny").glob("base*") if path.is_dir())
+    folders = sorted(file.parent for file in (ROOT / "configs/tiny").glob("*/model.safetensors"))
     assert folders
     for folder in folders:
         config = read_config(folder)
-        assert config == make_base.qwen2_config(tokenizer.get_vocab_size())
+        assert config == make_base.CONFIGS[config.architecture](tokenizer.get_vocab_size())
         tensors = load_file(folder / "model.safetensors")
-        assert sum(tensor.size for tensor in tensors.values()) == count_params(config) < 500_000
+        # The module of multi-token prediction has copies of the embedding and the head beside it.
+        copies = config.num_nextn_predict_layers * 2 * config.vocab_size * config.hidden_size
+        assert sum(tensor.size for tensor in tensors.values()) == count_params(config) + copies < 1_000_000
         assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_every_matrix_of_a_layer_is_muon_s(tokenizer):
+    for make in make_base.CONFIGS.values():
+        params = abstract_params(make(tokenizer.get_vocab_size()))
+        axes = jax.tree.leaves(make_base._matrices(params), is_leaf=lambda x: x is None or isinstance(x, tuple))
+        for (path, value), chosen in zip(jax.tree_util.tree_leaves_with_path(params), axes):
+            names = [entry.key for entry in path]
+            vector = names[-1] in ("scale", "bias")
+            assert (chosen is None) == (vector or bool({"router", "head", "embed"} & set(names)))
+            if chosen is not None:  # what is neither input nor output is a stack of layers, or of layers and experts
+                stacked = value.ndim - len(chosen.reduction_axis) - len(chosen.output_axis)
+                assert stacked == (2 if names[-2] == "moe" else 1)
+
+
+@pytest.mark.slow
+def test_routers_move_by_their_load_alone(tokenizer):
+    config = make_base.deepseek_v3_config(tokenizer.get_vocab_size())
+    schedule = make_base.Schedule(1, 1, 1)
+    *_, params = make_base.pretrain(config, tokenizer, schedule, (corpus.TEXTBOOK, corpus.MIXTURE), 0)
+    for at in (params["expert_layers"], params["mtp"]["block"]):
+        moves = np.asarray(at["moe"]["router"]["bias"]) / make_base.BIAS_RATE
+        np.testing.assert_allclose(moves, np.round(moves), atol=1e-4)
+        assert moves.min() == -2 and moves.max() == 2
 
 
 @pytest.mark.slow
