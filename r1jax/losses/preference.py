@@ -106,13 +106,13 @@ def dpo_loss(
     weights, new_chosen, new_rejected, ref_chosen, ref_rejected = masked_to_zero(
         weight, chosen_logprobs, rejected_logprobs, *references
     )
-    chosen, rejected = beta * (new_chosen - ref_chosen), beta * (new_rejected - ref_rejected)
-    gap = chosen - rejected
+    chosen, rejected = new_chosen - ref_chosen, new_rejected - ref_rejected
+    gap = beta * (chosen - rejected)  # not a difference of products: fused, those of a tie would differ
     metrics = {
         "pair_accuracy": weighted_mean((gap > 0) + 0.5 * (gap == 0), weights),
         "reward_margin": weighted_mean(gap, weights),
-        "chosen_reward": weighted_mean(chosen, weights),
-        "rejected_reward": weighted_mean(rejected, weights),
+        "chosen_reward": weighted_mean(beta * chosen, weights),
+        "rejected_reward": weighted_mean(beta * rejected, weights),
     }
     token_loss = -(1 - label_smoothing) * jax.nn.log_sigmoid(gap) - label_smoothing * jax.nn.log_sigmoid(-gap)
     return finished(weights, token_loss, metrics)

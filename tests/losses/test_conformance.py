@@ -22,7 +22,7 @@ from losskit import checks, laws, oracle_policy
 from losskit.algorithms import ALGORITHMS
 from losskit.ownloss import WRONG, own_grpo, own_gspo
 
-# Two that read everything are enough for the fast layer: each is a dozen compilations.
+# What reads everything. Each case is a dozen compilations: one is enough for the fast layer.
 COMPOSED = {
     **checks.NUMBERS,
     "ratio": "sequence",
@@ -41,8 +41,8 @@ def pytest_generate_tests(metafunc):
         options = [metafunc.config.getoption(name, default=None) for name in ("--loss", "--surrogate")]
         for place in filter(None, options):
             named(place)
-        slow = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "grpo"]
-        metafunc.parametrize("case", [OWN] if any(options) else ["grpo", "composed", *slow], scope="module")
+        slow = [pytest.param(name, marks=pytest.mark.slow) for name in ("composed", *ALGORITHMS) if name != "grpo"]
+        metafunc.parametrize("case", [OWN] if any(options) else ["grpo", *slow], scope="module")
 
 
 def named(place: str):
@@ -94,7 +94,7 @@ def test_values(case, request, subject):
     message = None
     try:
         for seed in (3, 4, 5):
-            checks.values(laws.Subject(subject.function, seed=seed), algorithm, composition)
+            checks.values(subject, algorithm, composition, seed)
     except AssertionError as wrong:
         message = str(wrong)
     if message:
@@ -102,7 +102,7 @@ def test_values(case, request, subject):
 
 
 # ------------------------------------------------------------------------------------------------ the kit itself
-@pytest.mark.parametrize("loss", [own_grpo, own_gspo])
+@pytest.mark.parametrize("loss", [own_grpo, pytest.param(own_gspo, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", [pytest.param("sequence_mean"), pytest.param("constant_length", marks=pytest.mark.slow)])
 def test_a_loss_written_elsewhere_keeps_the_laws(loss, rule):
     subject = laws.Subject(loss, rule=rule)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from losskit import oracle_others
+from losskit import checks, oracle_others
 
 INF = float("inf")
 KINDS = {"forward": 0.5, "reverse": 0.5, "js": 0.5, "js 0.1": 0.1, "js 0.9": 0.9}
@@ -16,6 +16,17 @@ def divergence(losses, kind):
     """What is given as ``divergence``, the oracle's name for it, and beta."""
     beta = KINDS[kind]
     return (functools.partial(losses.generalised_js, beta=beta) if " " in kind else kind), kind.split()[0], beta
+
+
+@functools.cache
+def compiled(losses, kind, temperature=1.0):
+    """``(student, teacher, weight) -> (loss, metrics), gradients`` of both."""
+    given = divergence(losses, kind)[0]
+
+    def loss(student, teacher, weight):
+        return losses.logit_distillation_loss(student, teacher, weight, divergence=given, temperature=temperature)
+
+    return checks.differentiated(loss, (0, 1))
 
 
 def logits(seed, masked):
@@ -36,15 +47,11 @@ def logits(seed, masked):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("masked", ["none", "both", "teacher", "student", "apart"])
 def test_divergences_between_whole_distributions(losses, kind, masked):
-    given, name, beta = divergence(losses, kind)
+    _, name, beta = divergence(losses, kind)
     student, teacher, weight = logits(0, masked)
     temperature = 1.7
     with jax.enable_x64(True):
-
-        def loss(x, y):
-            return losses.logit_distillation_loss(x, y, weight, divergence=given, temperature=temperature)
-
-        (found, metrics), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(*map(jnp.asarray, (student, teacher)))
+        (found, metrics), gradients = compiled(losses, kind, temperature)(*map(jnp.asarray, (student, teacher, weight)))
         expected, agreement, entropy = 0.0, 0.0, 0.0
         for b, t in np.argwhere(weight > 0):
             x, y = student[b, t].tolist(), teacher[b, t].tolist()
@@ -91,10 +98,7 @@ def test_the_ends_of_generalised_js_are_the_divergences(losses):
 def test_the_same_distribution_has_no_divergence_and_no_gradient(losses):
     student, _, weight = logits(1, "both")
     for kind in KINDS:
-        given = divergence(losses, kind)[0]
-        (loss, metrics), gradient = jax.value_and_grad(
-            lambda x, g=given: losses.logit_distillation_loss(x, student, weight, divergence=g), has_aux=True
-        )(jnp.float32(student))
+        (loss, metrics), (gradient, _) = compiled(losses, kind)(*map(jnp.float32, (student, student, weight)))
         assert abs(loss) < 1e-6 and jnp.abs(gradient).max() < 1e-6 and metrics["teacher_agreement"] == 1
 
 
@@ -111,23 +115,20 @@ def test_defaults_and_slices_add_up(losses):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_far_logits_half_precision_and_nothing_that_counts(losses, kind):
-    given = divergence(losses, kind)[0]
-
-    def loss(x, y, w):
-        return losses.logit_distillation_loss(x, y, w, divergence=given)
-
     far = jnp.float32([[[1e4, -1e4, 0.0], [0.0, 30.0, -INF], [1e4, 0, 0]]])
     other = jnp.float32([[[-1e4, 1e4, 0.0], [-INF, 0.0, 0.0], [-INF, -INF, 0]]])
     for x, y in ((far, other), (other, far)):
-        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(x, y, jnp.ones((1, 3)))
-        assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+        (value, metrics), gradient = compiled(losses, kind)(x, y, jnp.ones((1, 3)))
+        assert jnp.isfinite(value) and jnp.isfinite(gradient[0]).all()
         assert all(jnp.isfinite(v) for v in metrics.values())
-    x, y = (jnp.bfloat16(np.random.default_rng(0).normal(size=(1, 3, 8))) for _ in range(2))
-    found = loss(x, y, jnp.ones((1, 3)))[0]
-    assert found.dtype == jnp.float32 and found == loss(jnp.float32(x), jnp.float32(y), jnp.ones((1, 3)))[0]
+    x, y = (jnp.bfloat16(np.random.default_rng(0).normal(size=(1, 3, 3))) for _ in range(2))
+    found = compiled(losses, kind)(x, y, jnp.ones((1, 3)))[0][0]
+    exact = compiled(losses, kind)(jnp.float32(x), jnp.float32(y), jnp.ones((1, 3)))[0][0]
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
     for junk in (jnp.nan, jnp.inf, -jnp.inf):
-        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(far * junk, other * junk, jnp.zeros((1, 3)))
-        assert value == 0 and (gradient == 0).all() and all(v == 0 for v in metrics.values())
+        (value, metrics), gradient = compiled(losses, kind)(far * junk, other * junk, jnp.zeros((1, 3)))
+        assert value == 0 and (gradient[0] == 0).all() and all(v == 0 for v in metrics.values())
 
 
 def test_on_policy_advantages(losses):
@@ -151,8 +152,8 @@ def test_on_policy_advantages_lower_the_reverse_divergence(losses):
             config = losses.PolicyLoss(surrogate="none", kl="none")
             return losses.grpo_loss(new[None], old[None], advantages[None], jnp.exp(old)[None], config=config)[0]
 
-        expected = jax.grad(lambda x: losses.reverse_kl(jax.nn.log_softmax(x), teacher))(logits)
-        np.testing.assert_allclose(jax.grad(loss)(logits), expected, rtol=1e-9, atol=1e-12)
+        expected = jax.jit(jax.grad(lambda x: losses.reverse_kl(jax.nn.log_softmax(x), teacher)))(logits)
+        np.testing.assert_allclose(jax.jit(jax.grad(loss))(logits), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_bad_input_is_named(losses):

@@ -13,7 +13,7 @@ from losskit.batches import lay_out, one_per_row, random_sequences, weigh
 import r1jax.losses
 from r1jax import config
 
-FEW = checks.sample_of_compositions(40)
+FEW = checks.sample_of_compositions(28)
 PLAIN = {**checks.NUMBERS, "kl": "none", "kl_coefficient": 0.0}
 
 
@@ -37,8 +37,7 @@ def test_every_composition_is_the_oracle_s(losses):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_published_algorithms_are_the_oracle_s(losses, algorithm):
-    for seed in (5, 6):
-        checks.composition(losses, ALGORITHMS[algorithm][0], seed=seed)
+    checks.composition(losses, ALGORITHMS[algorithm][0], seed=5)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_the_oracle_s_own_derivatives_are_its_central_differences(choice):
 # ------------------------------------------------------------------------------------------------ by hand
 def test_one_token_of_each_surrogate_by_hand(losses):
     """Numbers that a reader can check: ratio 2 (log-ratio ln 2) and ratio 1/2, advantages 1 and -1."""
-    low, high = 0.2, 0.3
+    low, high, grpo_loss = 0.2, 0.3, jax.jit(losses.grpo_loss, static_argnames="config")
     cases = {  # (ratio, advantage) -> objective
         "clip": {(2, 1): 1.3, (2, -1): -2.0, (0.5, 1): 0.5, (0.5, -1): -0.8},
         "dual_clip": {(2, 1): 1.3, (2, -1): -1.5, (0.5, 1): 0.5, (0.5, -1): -0.8},
@@ -107,7 +106,7 @@ def test_one_token_of_each_surrogate_by_hand(losses):
         )
         for (ratio, advantage), objective in table.items():
             new, old = np.log([[0.2 * ratio]]), np.log([[0.2]])
-            loss, _ = losses.grpo_loss(new, old, np.array([[advantage]]), np.ones((1, 1)), config=config)
+            loss, _ = grpo_loss(new, old, np.array([[advantage]]), np.ones((1, 1)), config=config)
             np.testing.assert_allclose(loss, -objective, rtol=1e-6, err_msg=f"{surrogate} {ratio} {advantage}")
 
 
@@ -170,8 +169,9 @@ def test_one_policy_has_ratio_one_no_clipping_and_the_policy_gradient(losses):
         def loss(new, old=old):
             return losses.grpo_loss(new, old, arrays["advantages"], arrays["token_weight"], config=config)
 
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(arrays["logprobs"]))
-        assert metrics["ratio_mean"] == 1 and metrics["ratio_max"] == 1 and metrics["kl_old"] == 0
+        (_, metrics), gradient = checks.differentiated(loss)(jnp.asarray(arrays["logprobs"]))
+        assert metrics["ratio_max"] == 1 and metrics["kl_old"] == 0
+        np.testing.assert_allclose(metrics["ratio_mean"], 1, rtol=1e-6)  # two sums, in any order
         assert metrics["clip_low"] == 0 and metrics["clip_high"] == 0 and metrics["clamped"] == 0
         expected = np.where(arrays["token_weight"] > 0, -arrays["token_weight"] * arrays["advantages"], 0)
         np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
@@ -183,9 +183,8 @@ def test_centred_advantages_of_one_group_on_policy_give_loss_zero(losses):
     mask = np.arange(12)[None] < np.array([[3], [9], [12], [1], [6]])
     index = np.where(mask, np.arange(5)[:, None], -1)
     weight = losses.token_weights(mask, index)
-    loss, _ = losses.grpo_loss(
-        np.zeros(mask.shape), None, advantages[:, None] * mask, weight, config=losses.PolicyLoss(kl="none")
-    )
+    grpo_loss = jax.jit(losses.grpo_loss, static_argnames="config")
+    loss, _ = grpo_loss(np.zeros(mask.shape), None, advantages[:, None] * mask, weight, config=losses.PolicyLoss(kl="none"))
     assert abs(loss) < 1e-7
 
 
@@ -208,7 +207,7 @@ def test_no_gradient_to_anything_but_the_policy(losses):
 
     for choice in ({}, {"correction": "truncate", "surrogate": "cispo"}, {"kl": "k3_unbiased", "correction": "mask"}):
         config = losses.PolicyLoss(**choice)
-        for gradient in jax.grad(loss, (0, 1, 2, 3))(*(arrays[n] for n in names), config):
+        for gradient in jax.jit(jax.grad(loss, (0, 1, 2, 3)), static_argnums=4)(*(arrays[n] for n in names), config):
             assert (gradient == 0).all()
 
 
@@ -254,7 +253,6 @@ def test_a_part_of_one_s_own_stands_in_a_name_s_place(losses):
 
 def test_a_nan_that_counts_is_not_hidden(losses):
     new = jnp.float32([[-1.0, jnp.nan]])
-    loss, _ = losses.grpo_loss(
-        new, jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.ones((1, 2)), config=losses.PolicyLoss(kl="none")
-    )
+    grpo_loss = jax.jit(losses.grpo_loss, static_argnames="config")
+    loss, _ = grpo_loss(new, jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.ones((1, 2)), config=losses.PolicyLoss(kl="none"))
     assert jnp.isnan(loss)

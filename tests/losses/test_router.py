@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from losskit import oracle_others
+from losskit import checks, oracle_others
 
 E, K = 5, 2
 
@@ -44,7 +44,7 @@ def test_the_sequence_wise_loss(losses, seed):
         def loss(x):
             return losses.sequence_balance_loss(x, experts, weight, index, coefficient=0.01)
 
-        (found, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(scores))
+        (found, metrics), gradient = checks.differentiated(loss)(jnp.asarray(scores))
         expected = mean_over_sequences(numbers)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         np.testing.assert_allclose(metrics["balance"], expected / 0.01, rtol=1e-12)
@@ -58,57 +58,55 @@ def test_a_row_is_a_sequence_where_no_index_is_given(losses):
     scores, experts, weight, index = routed(0)
     index = np.where(index < 0, -1, np.arange(2)[:, None])
     scale = np.where(weight > 0, 1 / (2 * (weight > 0).sum(1, keepdims=True)), 0)
-    given = [losses.sequence_balance_loss(scores, experts, scale, i, coefficient=1.0)[0] for i in (index, None)]
+    run = jax.jit(losses.sequence_balance_loss, static_argnames="coefficient")
+    given = [run(scores, experts, scale, i, coefficient=1.0)[0] for i in (index, None)]
     np.testing.assert_allclose(*given, rtol=1e-6)
 
 
 def test_perfect_balance_is_one_and_one_expert_for_all_is_the_worst(losses):
     scores = np.ones((1, 4, 4))
-    even = losses.sequence_balance_loss(scores, np.arange(4).reshape(1, 4, 1), np.full((1, 4), 0.25), coefficient=1.0)
+    run = jax.jit(losses.sequence_balance_loss, static_argnames="coefficient")
+    even = run(scores, np.arange(4).reshape(1, 4, 1), np.full((1, 4), 0.25), coefficient=1.0)
     np.testing.assert_allclose(even[0], 1, rtol=1e-6)
     scores = np.eye(4)[None, np.zeros(4, int)]
-    worst = losses.sequence_balance_loss(scores, np.zeros((1, 4, 1), int), np.full((1, 4), 0.25), coefficient=1.0)
+    worst = run(scores, np.zeros((1, 4, 1), int), np.full((1, 4), 0.25), coefficient=1.0)
     np.testing.assert_allclose(worst[0], 4, rtol=1e-6)
 
 
 def test_only_shares_of_scores_count(losses):
     scores, experts, weight, index = routed(0)
-    small, large = (
-        losses.sequence_balance_loss(f * scores, experts, weight, index, coefficient=1.0)[0] for f in (1e-4, 1.0)
-    )
+    run = jax.jit(losses.sequence_balance_loss, static_argnames="coefficient")
+    small, large = (run(f * scores, experts, weight, index, coefficient=1.0)[0] for f in (1e-4, 1.0))
     np.testing.assert_allclose(small, large, rtol=1e-6)
 
 
 def test_micro_batches_add_up(losses):
     scores, experts, weight, index = routed(1)
-    whole = losses.sequence_balance_loss(scores, experts, weight, index, coefficient=1.0)[0]
-    parts = [
-        losses.sequence_balance_loss(scores[b], experts[b], weight[b], index[b], coefficient=1.0)[0]
-        for b in (slice(0, 1), slice(1, 2))
-    ]
+    run = jax.jit(losses.sequence_balance_loss, static_argnames="coefficient")
+    whole = run(scores, experts, weight, index, coefficient=1.0)[0]
+    parts = [run(scores[b], experts[b], weight[b], index[b], coefficient=1.0)[0] for b in (slice(0, 1), slice(1, 2))]
     np.testing.assert_allclose(sum(parts), whole, rtol=1e-6)
 
 
 def test_bfloat16_scores_are_computed_with_in_float32(losses):
     scores, experts, weight, index = routed(2)
     scores = jnp.bfloat16(np.nan_to_num(scores))
-    (found, _), gradient = jax.value_and_grad(
-        lambda x: losses.sequence_balance_loss(x, experts, weight, index, coefficient=1.0), has_aux=True
-    )(scores)
-    exact = losses.sequence_balance_loss(jnp.float32(scores), experts, weight, index, coefficient=1.0)[0]
-    assert found.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16 and found == exact
+    run = checks.differentiated(lambda x: losses.sequence_balance_loss(x, experts, weight, index, coefficient=1.0))
+    (found, _), gradient = run(scores)
+    exact = run(jnp.float32(scores))[0][0]
+    assert found.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
 
 
 def test_scores_of_zero_and_weightless_rows_are_finite(losses):
     _, experts, weight, index = routed(0)
+    run = checks.differentiated(lambda x, w: losses.sequence_balance_loss(x, experts, w, index, coefficient=1.0))
     for scores, scale in (
         (np.zeros((2, 10, E)), weight),
         (np.full((2, 10, E), np.nan), 0 * weight),
         (np.full((2, 10, E), np.inf), 0 * weight),
     ):
-        (loss, metrics), gradient = jax.value_and_grad(
-            lambda x, w=scale: losses.sequence_balance_loss(x, experts, w, index, coefficient=1.0), has_aux=True
-        )(jnp.float32(scores))
+        (loss, metrics), gradient = run(jnp.float32(scores), scale)
         assert jnp.isfinite(loss) and (jnp.abs(gradient) < 1e3).all()
         assert scale.any() or (loss == 0 and (gradient == 0).all() and all(v == 0 for v in metrics.values()))
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from losskit import oracle_others
+from losskit import checks, oracle_others
 from losskit.batches import by_sequence, lay_out, packed, random_sequences, weigh
 
 
@@ -22,7 +22,7 @@ def test_cross_entropy(losses, rule, width, side):
         def loss(x):
             return losses.sft_loss(x, arrays["token_weight"], entropy=arrays["entropy"])
 
-        (found, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(arrays["logprobs"]))
+        (found, metrics), gradient = checks.differentiated(loss)(jnp.asarray(arrays["logprobs"]))
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         np.testing.assert_allclose(by_sequence(gradient, sequences, layout), -np.asarray(weights), rtol=1e-12)
         entropy = sum(w * h for s in sequences for w, h in zip(s.weight, s.entropy)) / sum(weights)
@@ -73,7 +73,7 @@ def test_multi_token_prediction(losses, depths, width):
         def loss(x):
             return losses.mtp_loss(x, arrays["token_weight"], positions, coefficient=0.3)
 
-        (found, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(said))
+        (found, metrics), gradient = checks.differentiated(loss)(jnp.asarray(said))
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         for k in range(depths):
             np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_nothing_that_counts_is_nothing(losses):
             lambda x, zero=zero: losses.mtp_loss(x[None], zero, zero + 9, coefficient=0.1),
             lambda x, zero=zero: losses.mtp_loss(x[None], zero + 1, zero, coefficient=0.1),
         ):
-            (loss, metrics), gradient = jax.value_and_grad(function, has_aux=True)(new)
+            (loss, metrics), gradient = checks.differentiated(function)(new)
             assert loss == 0 and (gradient == 0).all() and all(value == 0 for value in metrics.values())
     assert losses.sft_loss(np.zeros((0, 3)), np.zeros((0, 3)))[0] == 0
 

@@ -79,6 +79,11 @@ def close(found, expected, scale, what, tolerance=1e-12) -> None:
     assert worst <= tolerance * scale, f"{what}: off by {worst:.3g} where {scale:.3g} is the scale: {found} for {expected}"
 
 
+def differentiated(function, positions=0):
+    """``(value, metrics), gradient`` in one small program, where each operation by itself would be compiled too."""
+    return jax.jit(jax.value_and_grad(function, positions, has_aux=True))
+
+
 def value_and_gradients(L, arrays, config, on_policy=False):
     """``(loss, gradient by logprobs, gradient by entropy, metrics)`` in float64, everything given."""
 
@@ -166,8 +171,9 @@ def slope(function, x, place) -> float:
     return float(jax.grad(function)(jnp.asarray(x, jnp.float32))[place])
 
 
-def values(subject, algorithm: str, composition: dict) -> None:
+def values(subject, algorithm: str, composition: dict, seed: int = 3) -> None:
     """Loss and gradient of a loss known by its signature alone are those of the named algorithm with these numbers."""
+    subject = subject.with_sequences(random_sequences(seed, count=8))
     weigh(subject.sequences, ALGORITHMS[algorithm][1] if algorithm in ALGORITHMS else "sequence_mean")
     loss, gradient, _ = subject.update(base(subject))
     expected, scale, gradients, _, _ = oracle_policy.policy_loss(subject.sequences, composition)
@@ -198,10 +204,16 @@ def _wide(sequences, order, side) -> Layout:
     return Layout(rows, 24, side, 8 - len(rows))
 
 
+@functools.cache
+def _subject(L, composition, dtype, seed) -> Subject:
+    """One for all rules: what is compiled does not depend on the weights."""
+    return Subject(functools.partial(L.grpo_loss, config=L.PolicyLoss(**dict(composition))), dtype=dtype, seed=seed)
+
+
 def invariant_1(L, composition: dict, rule: str, dtype=np.float32, seed: int = 11, meshes=()) -> None:
     """Loss, gradient and merged metrics of an update are the oracle's, however its sequences lie in rows, micro-batches and
     on devices; the weights are those of ``token_weights``."""
-    subject = Subject(functools.partial(L.grpo_loss, config=L.PolicyLoss(**composition)), dtype=dtype, seed=seed)
+    subject = _subject(L, tuple(composition.items()), dtype, seed)
     sequences = subject.sequences
     left_out = np.array([i != 2 for i in range(len(sequences))])  # an overlong one
     weigh(sequences, rule, length=8, left_out=(2,))
@@ -212,9 +224,7 @@ def invariant_1(L, composition: dict, rule: str, dtype=np.float32, seed: int = 1
         weight = L.token_weights(arrays["completion_mask"], arrays["sequence_index"], rule=rule, length=8, include=left_out)
         close(weight, arrays["token_weight"], 1, f"token weights, {what}", 1e-7)
         rows = len(weight)
-        for some, sharding in [(n, None) for n in {1, 2, rows} if n != 1 or dtype == np.float32] + [
-            (rows, m) for m in meshes
-        ]:
+        for some, sharding in [(n, None) for n in (2, rows)] + [(rows, m) for m in meshes]:
             if sharding is not None and rows % 8:
                 continue
             found, slopes, parts = subject.update(layout(sequences), some, sharding=sharding)

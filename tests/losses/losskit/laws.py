@@ -5,6 +5,7 @@ A law is a function of a ``Subject``; it raises ``LawBroken``, which names the l
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 
@@ -67,6 +68,12 @@ class Subject:
         positional = [others[name] for name in POSITIONAL[1:]]
         out = self.function(logprobs, *positional, **{name: others[name] for name in self.keywords if name in others})
         return out if isinstance(out, tuple) else (out, {})
+
+    def with_sequences(self, sequences: list[Sequence]) -> Subject:
+        """The same loss, compiled once for both, on other sequences."""
+        other = copy.copy(self)
+        other.sequences = sequences
+        return other
 
     def arrays(self, layout: Layout, sequences: list[Sequence] | None = None) -> dict[str, np.ndarray]:
         return lay_out(self.sequences if sequences is None else sequences, layout, self.dtype)
@@ -271,8 +278,8 @@ def _moved(subject: Subject, change: Callable[[Sequence], None]) -> list[Sequenc
         Sequence(*(list(getattr(s, name)) for name in (*_FOUR, "entropy")), s.advantage, s.prompt, list(s.weight))
         for s in subject.sequences
     ]
-    for copy in copies:
-        change(copy)
+    for one in copies:
+        change(one)
     return copies
 
 
