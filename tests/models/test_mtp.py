@@ -212,6 +212,7 @@ def test_a_later_token_is_not_seen():
             assert np.all(after[0, :, t + 1] != before[0, :, t + 1])
 
 
+@pytest.mark.slow
 def test_the_loss_s_gradient_by_finite_differences():
     batch = packed()
     with jax.enable_x64(True):

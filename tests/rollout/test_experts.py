@@ -96,6 +96,7 @@ def test_replayed_choices_are_taken_exactly(params, sampled):
     assert moved.mean() > 1e-2
 
 
+@pytest.mark.slow
 def test_slots_and_refills_change_no_choice(params, sampled):
     for a, b in zip(sampler(rows=4, lanes=3).run(params, WAVE), sampled, strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)
@@ -103,6 +104,7 @@ def test_slots_and_refills_change_no_choice(params, sampled):
         np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_nothing_is_recorded_where_nobody_asks(params, sampled):
     plain = Sampler(CONFIG, LAYOUT, SamplerSettings(rows=2, lanes=2, chunk=5, prompt_bucket=8, completion_bucket=8))
     for a, b in zip(plain.run(params, WAVE), sampled, strict=True):

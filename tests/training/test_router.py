@@ -55,6 +55,7 @@ def counted(config, params, batch):
     return load
 
 
+@pytest.mark.slow
 def test_one_update_however_it_is_cut_and_wherever_it_runs(tiny, moe):
     """Invariant 1 with balance loss and load, over microbatches and a mesh that spreads the experts."""
     results = {}
@@ -78,6 +79,7 @@ def test_one_update_however_it_is_cut_and_wherever_it_runs(tiny, moe):
             assert abs(others[key] - value) < 1e-4 * max(1, abs(value)), (name, key)
 
 
+@pytest.mark.slow
 def test_the_balance_loss_has_a_gradient_of_its_own(tiny, moe):
     layout = tiny.make_layout()
     params, batch = tiny.any_parameters(moe, layout), balanced(tiny.batch())
@@ -104,6 +106,7 @@ def test_the_bias_moves_against_the_load_and_nothing_else_moves_it(tiny, moe):
     assert not bias_of(state.opt_state[0].mu).any()
 
 
+@pytest.mark.slow
 def test_flips_are_counted_where_choices_are_not_replayed(tiny, moe):
     layout = tiny.make_layout()
     params, batch = tiny.any_parameters(moe, layout), tiny.batch()
