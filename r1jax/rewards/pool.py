@@ -257,8 +257,8 @@ class RewardPool:
                 os.set_blocking(self._wake_read, False)
                 self._thread = threading.Thread(target=self._run, name="reward pool", daemon=True)
                 self._thread.start()
-        if asleep:
-            self._wake()
+            if asleep:  # still under the lock: ``close`` takes the pipe away
+                self._wake()
 
     def poll(self) -> list[tuple[Hashable, RewardRecord]]:
         """The (key, record) pairs that finished since the last call, in the order of their finishing; never waits."""
@@ -270,7 +270,7 @@ class RewardPool:
     def drain(self) -> list[tuple[Hashable, RewardRecord]]:
         """Waits until every request is graded; the pairs that ``poll`` has not given, in the order of submission."""
         with self._lock:
-            while self._outstanding and self._failure is None:
+            while self._outstanding and self._failure is None and not self._closing:
                 self._lock.wait()
             self._check()
             finished, self._finished = self._finished, []

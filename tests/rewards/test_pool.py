@@ -235,6 +235,16 @@ def test_a_full_queue_lets_go_when_the_pool_fails_or_closes(user):
     closer.join()
 
 
+def test_closing_ends_a_drain(user):
+    pool = RewardPool(["accuracy"], user, workers=1)
+    pool.submit(0, request(do="sleep"))
+    closer = threading.Timer(0.5, pool.close)
+    closer.start()
+    with pytest.raises(RewardPoolError, match="closed"):
+        pool.drain()
+    closer.join()
+
+
 def test_a_grader_that_leaks_is_replaced_before_it_fails(user):
     with RewardPool(["accuracy"], user, workers=1, memory=400 << 20) as pool:
         for number in range(12):  # 600 MB in all
