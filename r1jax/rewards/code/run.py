@@ -164,7 +164,7 @@ class _Grading:
     def __init__(self, source: str, limits: Limits, sandbox: str, every_test: bool):
         self.limits, self.every_test = limits, every_test
         self.source, self.kind = source, choose(sandbox)
-        self.deadline = time.monotonic() + limits.total_seconds
+        self.deadline = 0.0
 
     def grade(self, tests: Sequence[InputOutput] | Asserts, known: Language) -> CodeResult:
         asserts = isinstance(tests, Asserts)
@@ -179,6 +179,7 @@ class _Grading:
             if len(text) > self.limits.source_bytes:
                 raise _Failed("compile", f"the program has {len(text)} bytes; {self.limits.source_bytes} is the most")
             with borrow(self.kind) as sandbox:
+                self.deadline = time.monotonic() + self.limits.total_seconds
                 if asserts:
                     self._assert(sandbox, tests, results)
                 else:

@@ -26,6 +26,7 @@ CHOICES = ("auto", "bubblewrap", "namespaces", "none")
 IDLE = 4  # sandboxes kept for later callers
 KILL_SECONDS = 10.0
 TRIAL_SECONDS = 20.0
+WALL_SECONDS = 20.0  # for the walls of a run, which take milliseconds where the machine is not busy
 SETTLE_SECONDS = 0.5  # for a program whose tests are over to end by itself, and so to say how
 REPORT_BYTES = 1 << 20
 
@@ -127,7 +128,8 @@ class Sandbox:
         self._number = 0
 
     def run(self, programs: Sequence[Program], limits: Limits, seconds: float) -> list[Ending]:
-        """Runs programs beside each other until the last in the list ends, one passes a limit, or ``seconds`` are over.
+        """Runs programs beside each other until the last in the list ends, one passes a limit, or ``seconds`` are over
+        since their start.
 
         All are ended then. When this returns, no process of theirs is left.
 
@@ -139,7 +141,7 @@ class Sandbox:
                 selector.register(self._outer.control, selectors.EVENT_READ)
                 runs = [self._start(program, limits, selector, stack) for program in programs]
                 self._close_pipes(programs)
-                self._attend(runs, selector, time.monotonic() + seconds)
+                self._attend(runs, selector, seconds)
                 for run in runs:
                     self._drain(run, selector)
                     run.finish()
@@ -209,9 +211,10 @@ class Sandbox:
             selector.unregister(fd)
             os.close(fd)
 
-    def _attend(self, runs: list[_Run], selector: selectors.BaseSelector, deadline: float) -> None:
-        """Reads and waits until every run is over."""
-        killed = settling = False
+    def _attend(self, runs: list[_Run], selector: selectors.BaseSelector, seconds: float) -> None:
+        """Reads and waits until every run is over. The clock starts when the walls of all are up."""
+        killed = settling = begun = False
+        deadline = time.monotonic() + WALL_SECONDS
         while not all(run.over for run in runs):
             patience = deadline - time.monotonic()
             if patience <= 0:
@@ -225,6 +228,8 @@ class Sandbox:
                     self._hear(runs)
                 elif event.fd in event.data.unread:
                     self._read(event.data, event.fd, selector)
+            if not begun and all(run.received["status"] for run in runs):
+                begun, deadline = True, time.monotonic() + seconds
             if not killed and any(run.ending.cause for run in runs):
                 self._kill(runs, "unneeded")
                 killed, deadline = True, time.monotonic() + KILL_SECONDS

@@ -10,7 +10,7 @@ from r1jax.rewards import Asserts, InputOutput, Limits, Verdict, run_code
 from r1jax.rewards.code import sandbox as sandboxes
 from r1jax.rewards.code.languages import compiler, language
 
-LIMITS = Limits(cpu_seconds=2, wall_seconds=6, compile_seconds=1, memory=256 << 20)
+LIMITS = Limits(cpu_seconds=2, wall_seconds=60, compile_seconds=1, memory=256 << 20)
 SHORT = Limits(wall_seconds=0.4, memory=256 << 20)
 HANGS = {
     "thread bomb",
@@ -73,7 +73,7 @@ def next_one_is_graded(walls):
 def test_scripts(walls, name):
     start = time.monotonic()
     result = run_code(SCRIPTS[name], [InputOutput("", EXPECTED)], limits=limits(name), sandbox=walls)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 90
     if too_busy(name, result):
         return
     assert result.verdict is Verdict.WRONG, result
@@ -88,7 +88,7 @@ def test_scripts(walls, name):
 def test_functions(walls, name):
     start = time.monotonic()
     result = run_code(FUNCTIONS[name], FUNCTION_TESTS, limits=limits(name), sandbox=walls)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 90
     if too_busy(name, result):
         return
     assert (result.verdict, result.passed) == (Verdict.WRONG, 0), result

@@ -56,10 +56,10 @@ def test_the_block_that_defines_the_function_is_taken():
 
 def test_blocks_are_found_in_linear_time():
     for text in ("```\n" * 100_000, "``` " * 100_000, "`" * 400_000, "```a\n```b\n" * 50_000, " " * 400_000):
-        start = time.perf_counter()
+        start = time.process_time()
         code_blocks(text)
         extract_program(text, entry_point="f")
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("row", SLICE, ids=lambda row: row["task_id"])

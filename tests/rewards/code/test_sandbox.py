@@ -207,7 +207,7 @@ os.setsid() if os.getpid() != os.getpgid(0) else None
 time.sleep(1000)
 """
     result = run_code(source, TESTS, limits=Limits(wall_seconds=0.5), sandbox=walls)
-    assert result.error == "time"
+    assert not result
     with borrow(walls) as sandbox:
         keeper = sandbox._outer.process.pid
         children = descendants(keeper)
@@ -333,9 +333,9 @@ def test_a_busy_machine_is_not_the_programs_fault(walls):
 
 def test_in_the_reward_pool(best):
     row = {"tests": [{"input": "", "output": "42"}], "grader": "code"}
-    with RewardPool(["accuracy"], workers=1) as pool:
+    with RewardPool(["accuracy"], workers=1, timeout=60) as pool:
         for number, program in enumerate(
-            ["print(42)", "print(41)", "while True: print(1)", "import os; os.kill(-1, 9)", "print(42)"]
+            ["print(42)", "print(41)", "while True: print('x' * 100_000)", "import os; os.kill(-1, 9)", "print(42)"]
         ):
             pool.submit(number, RewardRequest(row, "", f"```python\n{program}\n```"))
         verdicts = [record.verdict for _, record in pool.drain()]
