@@ -16,6 +16,7 @@ from r1jax.checkpoint.huggingface.binding import bindings
 from r1jax.checkpoint.huggingface.weights import Weights, read_documents
 from r1jax.checkpoint.integrity import CheckpointError
 from r1jax.checkpoint.pieces import Piece, flatten, parameter_dtype, pieces, unflatten
+from r1jax.checkpoint.trees import release_memory
 from r1jax.models import abstract_params, logical_axes
 from r1jax.models.config import ModelConfig
 from r1jax.models.interface import Model
@@ -150,6 +151,7 @@ def _stack(
         one = {name: NamedSharding(x.mesh, PartitionSpec(*x.spec[1:])) for name, x in where.items()}
         stacks = insert(stacks, jnp.int32(piece.layer), read(piece, dtypes, one))
         params |= stacks
+        release_memory()
     if console is not None:
         console.progress("loading", len(todo), len(todo))
     return {name: params[name] for name in shapes}

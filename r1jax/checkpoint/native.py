@@ -28,7 +28,7 @@ from r1jax.checkpoint.huggingface.tensor_files import read_json
 from r1jax.checkpoint.huggingface.weights import Weights
 from r1jax.checkpoint.integrity import CheckpointError, describe
 from r1jax.checkpoint.pieces import Piece, flatten, parameter_dtype, pieces
-from r1jax.checkpoint.trees import load_arrays, save_arrays
+from r1jax.checkpoint.trees import load_arrays, release_memory, save_arrays
 from r1jax.models import abstract_params
 from r1jax.models.config import Experts, LatentAttention, ModelConfig, RopeScaling, YarnScaling
 from r1jax.reporting import Console
@@ -136,6 +136,7 @@ def convert(hf_dir: epath.PathLike, out_dir: epath.PathLike, dtype: Any = None, 
                 part.write_text(json.dumps(describe(arrays)))
                 part.rename(done)
                 del arrays
+                release_memory()
             trees[piece.name] = json.loads(done.read_text())
         if console is not None:
             console.progress("converting", len(todo), len(todo))
