@@ -1,11 +1,14 @@
 """Both spellings are read, what isn't implemented is refused."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from r1jax.checkpoint import CheckpointError, config_from_hf, config_to_hf
-from r1jax.models import RopeScaling
+from r1jax.checkpoint.huggingface.configuration import quantisation_from_hf
+from r1jax.models import Experts, LatentAttention, RopeScaling, YarnScaling
 
 # What Qwen2.5-Math-1.5B says of itself, in transformers 4's spelling (sliding window named and switched off).
 QWEN = {
@@ -52,6 +55,35 @@ LLAMA = {
     "tie_word_embeddings": False,
     "bos_token_id": 128000,
     "eos_token_id": 128001,
+}
+DATA = Path(__file__).parents[1] / "data" / "deepseek"
+R1 = json.loads((DATA / "r1_config.json").read_text())
+YARN = R1["rope_scaling"]
+V2 = {
+    "architectures": ["DeepseekV2ForCausalLM"],
+    "model_type": "deepseek_v2",
+    "vocab_size": 102400,
+    "hidden_size": 2048,
+    "intermediate_size": 10944,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "q_lora_rank": None,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "moe_intermediate_size": 1408,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "topk_method": "greedy",
+    "scoring_func": "softmax",
+    "norm_topk_prob": False,
+    "routed_scaling_factor": 1.0,
+    "torch_dtype": "bfloat16",
 }
 OLD_ROPE = {"rope_theta": 500000.0, "rope_scaling": {**LLAMA3, "rope_type": "llama3"}, "torch_dtype": "bfloat16"}
 NEW_ROPE = {"rope_parameters": {**LLAMA3, "rope_type": "llama3", "rope_theta": 500000.0}, "dtype": "bfloat16"}
@@ -141,6 +173,35 @@ REFUSED = [
     (LLAMA, {"num_key_value_heads": 5}, ["num_key_value_heads 5"]),
     (LLAMA, {"eos_token_id": "</s>"}, ["eos_token_id", "</s>"]),
     (LLAMA, {"tie_word_embeddings": "yes"}, ["tie_word_embeddings", "yes"]),
+    (LLAMA, {"quantization_config": {"quant_method": "awq", "bits": 4}}, ["quantization_config.quant_method", "awq", "fp8"]),
+    (R1, {"attention_bias": True}, ["attention_bias", "True"]),
+    (R1, {"moe_layer_freq": 2}, ["moe_layer_freq", "2"]),
+    (R1, {"ep_size": 8}, ["ep_size", "8"]),
+    (R1, {"hidden_act": "gelu"}, ["hidden_act", "gelu"]),
+    (R1, {"topk_method": "greedy"}, ["topk_method", "greedy", "noaux_tc"]),
+    (R1, {"topk_method": "best_guess"}, ["topk_method", "best_guess"]),
+    (R1, {"scoring_func": "softmax"}, ["scoring_func", "softmax"]),
+    (R1, {"num_key_value_heads": 8}, ["num_key_value_heads", "8", "128"]),
+    (R1, {"rope_interleave": False}, ["rope_interleave"]),
+    (R1, {"n_group": None}, ["lacks n_group"]),
+    (R1, {"n_group": 7}, ["n_routed_experts 256", "n_group 7"]),
+    (R1, {"num_nextn_predict_layers": -1}, ["num_nextn_predict_layers", "-1"]),
+    (R1, {"kv_lora_rank": None}, ["lacks kv_lora_rank"]),
+    (R1, {"qk_rope_head_dim": 63}, ["qk_rope_head_dim 63"]),
+    (R1, {"rope_scaling": {**YARN, "type": "llama3"}}, ["rope_type", "llama3", "yarn"]),
+    (R1, {"rope_scaling": {**YARN, "attention_factor": 1.2}}, ["attention_factor", "1.2"]),
+    (R1, {"rope_scaling": {**YARN, "truncate": False}}, ["truncate"]),
+    (R1, {"rope_scaling": {**YARN, "mscale": None}}, ["lacks mscale"]),
+    (R1, {"rope_scaling": {**YARN, "mscale_all_dim": -1}}, ["mscale_all_dim", "-1"]),
+    (R1, {"quantization_config": {**R1["quantization_config"], "fmt": "e5m2"}}, ["quantization_config.fmt", "e5m2"]),
+    (R1, {"quantization_config": {**R1["quantization_config"], "activation_scheme": "static"}}, ["static"]),
+    (R1, {"quantization_config": {**R1["quantization_config"], "weight_block_size": [128]}}, ["quantization_config"]),
+    (R1, {"model_type": "deepseek_v32", "architectures": None}, ["model_type", "deepseek_v32"]),
+    (R1, {"model_type": "deepseek_v2"}, ["contradict"]),
+    (V2, {"topk_method": "noaux_tc"}, ["topk_method", "noaux_tc"]),
+    (V2, {"norm_topk_prob": True}, ["norm_topk_prob", "True"]),
+    (V2, {"scoring_func": "sigmoid"}, ["scoring_func", "sigmoid"]),
+    (V2, {"mlp_bias": True}, ["mlp_bias"]),
 ]
 
 
@@ -173,7 +234,14 @@ def test_what_changes_nothing_is_accepted(changes):
 
 
 @pytest.mark.parametrize(
-    "given", [QWEN, {**LLAMA, **NEW_ROPE, "attention_bias": True, "head_dim": 64, "eos_token_id": [1, 2]}]
+    "given",
+    [
+        QWEN,
+        R1,
+        V2,
+        {**R1, "model_type": "kimi_k2"},
+        {**LLAMA, **NEW_ROPE, "attention_bias": True, "head_dim": 64, "eos_token_id": [1, 2]},
+    ],
 )
 def test_written_configurations_read_back_in_either_spelling(given):
     config = config_from_hf(given)
@@ -189,3 +257,50 @@ def test_biases_that_hugging_face_has_no_word_for(helpers):
         config_to_hf(helpers.tiny(architecture="qwen2"))
     with pytest.raises(CheckpointError, match="attention_bias"):
         config_to_hf(helpers.tiny(o_bias=False))
+
+
+def test_r1s_own_file():
+    config = config_from_hf(R1)
+    assert config.latent == LatentAttention(512, 128, 64, 128, 1536) and config.head_dim == 192
+    assert config.experts == Experts(256, 8, 2048, 1, 3, "sigmoid", 8, 4, "top2", True, True, 2.5)
+    assert config.rope_scaling == YarnScaling(40.0, 4096, 32.0, 1.0, 1.0, 1.0) and config.rope_theta == 10_000.0
+    assert (config.num_nextn_predict_layers, config.dtype, config.eos_token_ids) == (1, "bfloat16", (1,))
+    assert quantisation_from_hf(R1) == (128, 128) and quantisation_from_hf(V2) is None
+    # V3.1 writes which numbers its scales are
+    assert quantisation_from_hf({"quantization_config": {**R1["quantization_config"], "scale_fmt": "ue8m0"}}) == (128, 128)
+
+
+def test_what_r1s_own_file_says_survives_the_way_there_and_back():
+    written = config_to_hf(config_from_hf(R1))
+    told_elsewhere = {"auto_map", "aux_loss_alpha", "seq_aux", "quantization_config", "transformers_version"}
+    for key in R1.keys() - told_elsewhere - {"rope_scaling"}:
+        assert written[key] == R1[key], key
+    assert {key: written["rope_scaling"][key] for key in R1["rope_scaling"]} == R1["rope_scaling"]
+
+
+def test_v2s_gates():
+    greedy = config_from_hf(V2)
+    assert greedy.experts == Experts(64, 6, 1408, 2, 1, "softmax", 1, 1, "max", False, False, 1.0)
+    assert greedy.latent.q_lora_rank is None and greedy.rope_scaling is None and greedy.num_nextn_predict_layers == 0
+    limited = config_from_hf({**V2, "topk_method": "group_limited_greedy", "n_group": 8, "topk_group": 3})
+    assert (limited.experts.n_group, limited.experts.topk_group, limited.experts.group_score) == (8, 3, "max")
+    # transformers and DeepSeek's code pass over groups where the choice is greedy
+    assert config_from_hf({**V2, "n_group": 8, "topk_group": 3}) == greedy
+    assert config_to_hf(greedy)["topk_method"] == "greedy" and config_to_hf(limited)["topk_method"] == "group_limited_greedy"
+
+
+def test_both_spellings_of_yarn():
+    old = config_from_hf(R1)
+    rope = {key: value for key, value in YARN.items() if key != "type"} | {"rope_type": "yarn", "rope_theta": 10000}
+    new = {key: value for key, value in R1.items() if key not in ("rope_scaling", "rope_theta", "torch_dtype")}
+    assert config_from_hf({**new, "rope_parameters": rope, "dtype": "bfloat16"}) == old
+
+
+def test_gates_that_hugging_face_has_no_word_for():
+    config = config_from_hf(R1)
+    for changes in ({"scoring_func": "softmax"}, {"selection_bias": False}, {"group_score": "max"}):
+        other = dataclasses.replace(config, experts=dataclasses.replace(config.experts, **changes))
+        with pytest.raises(CheckpointError, match=f"deepseek_v3 has {next(iter(changes))}"):
+            config_to_hf(other)
+    with pytest.raises(CheckpointError, match="deepseek_v2 has no multi-token prediction"):
+        config_to_hf(dataclasses.replace(config_from_hf(V2), num_nextn_predict_layers=1))
