@@ -129,6 +129,16 @@ def test_sequence_ratio_and_geometric_mean_by_hand(losses):
     np.testing.assert_allclose(losses.sequence_mean(np.array([[1.0, 3, 5, 9]]), ~counted & counted), 0)
 
 
+def test_sums_over_sequences_on_a_mesh_of_either_kind(losses):
+    values, index = np.arange(16.0).reshape(8, 2), np.array([[0, 0], [1, 2]] * 4)
+    expected = np.where(index == 0, values.sum(1, keepdims=True), values)
+    for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):  # the latter is jax.make_mesh's default
+        mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+        place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+        given = jax.device_put((np.float32(values), values >= 0, index), place)
+        np.testing.assert_allclose(jax.jit(losses.sequence_sum)(*given), expected)
+
+
 def test_estimators_by_hand(losses):
     new, ref, old = np.log(0.2), np.log(0.1), np.log(0.4)
     np.testing.assert_allclose(losses.k1(new, ref), np.log(2), rtol=1e-6)

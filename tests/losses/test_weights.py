@@ -61,6 +61,7 @@ def test_a_sequence_that_is_left_out_counts_nowhere(losses, rule, per_token):
 
 def test_one_sequence_and_one_token(losses):
     mask, index = rows([1], [0], 3)
+    assert losses.token_weights(mask, index, rule="constant_length", length=1).max() == 1  # the sum over a sequence
     for rule, expected in (("sequence_mean", 1), ("token_mean", 1), ("constant_length", 0.25)):
         np.testing.assert_allclose(losses.token_weights(mask, index, rule=rule, length=4)[mask > 0], expected)
 

@@ -31,10 +31,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "precision=jax.lax.Precision.HIGHEST) -> jnp.einsum('BTKE,BT->E', chosen, jnp.asarray(counted, jnp.float32))": _DEFAULT,
     },
     "distillation.py": {
-        "_kl: 0 -> 1": "the same in p and q: their difference is 0",
         "generalised_js: 0 -> 1 #2": _INERT,
         "generalised_js: jnp.where(possible, x, -jnp.inf) -> x": "both 1 there, and their mixture: a term of 0 to rounding",
+        "logit_distillation_loss: 0 -> 1 #2": "the shape of any logit",
         "logit_distillation_loss.log_probabilities: 0 -> 1": _INERT,
+        "logit_distillation_loss: 0 -> 1 #4": "times the probability, 0",
     },
     "sequences.py": {
         "sequence_mean: sequence_sum(jnp.ones_like(values), counted, sequence_index) -> "
