@@ -131,12 +131,12 @@ def test_every_row_of_the_benchmark_can_be_checked():
     assert len(rows) == 540 and {family for row in rows for family, _ in check_row(row)} == set(FAMILIES)
     everything = {name: None for row in rows for arguments in row["kwargs"] for name in arguments}
     padded = [{**row, "kwargs": [{**everything, **arguments} for arguments in row["kwargs"]]} for row in rows]
-    start = time.perf_counter()
+    start = time.process_time()
     followed = [follow(row, row["prompt"]) for row in rows]
     assert [follow(row, row["prompt"]) for row in padded] == followed
     figures = accuracies(followed)
     assert 0.1 < figures["prompt_strict"] < figures["instruction_loose"] < 0.9
-    assert time.perf_counter() - start < 20  # measured: 1 s
+    assert time.process_time() - start < 20  # measured: 1 s
     repeated = [row for row in rows if row["instruction_id_list"] == ["combination:repeat_prompt"]]
     assert repeated and all(
         follow(row, row["kwargs"][0]["prompt_to_repeat"] + "\n\nHere.").strict == (True,) for row in repeated
@@ -237,9 +237,9 @@ def test_counting():
 
 
 def test_nothing_takes_more_than_linear_time():
-    start = time.perf_counter()
+    start = time.process_time()
     for family, cases in CASES.items():
         row = {"instruction_id_list": [family], "kwargs": [cases[0][0]]}
         for unit in ("[", "<<", "*", "** ", "\n", "- ", ". ", "a", "A.", "p.", "{", '"', "Section ", "啊"):
             follow(row, unit * (30_000 // len(unit)))
-    assert time.perf_counter() - start < 30  # measured: 2 s
+    assert time.process_time() - start < 30  # measured: 2 s

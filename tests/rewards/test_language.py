@@ -211,9 +211,9 @@ def test_nothing_takes_more_than_linear_time():
         "$a",
         "&a",
     ):
-        start = time.perf_counter()
+        start = time.process_time()
         language_consistency(unit * (200_000 // len(unit)), "en")
-        assert time.perf_counter() - start < 3, unit  # measured: 0.3 s
+        assert time.process_time() - start < 3, unit  # measured: 0.3 s
     for _ in range(200):
         text = "".join(rng.choice("aB我ア1 $`\\()[]{}.\n</>_@ñ한б") for _ in range(300))
         assert 0.0 <= sum(language_consistency(text, code) for code in ("en", "zh", "ja", "ko", "ru")) <= 1.0 + 1e-12

@@ -90,6 +90,6 @@ def test_parts_of_a_recipe():
 def test_a_rollout_of_the_paper_is_mixed_in_no_time():
     names = ("accuracy", "format", "language", "overlong", "repetition")
     records = [record(**dict.fromkeys(names, 0.5)) for _ in range(8_192)]
-    start = time.perf_counter()
+    start = time.process_time()
     rewards, _ = mix(records, dict.fromkeys(names, 1.0))
-    assert time.perf_counter() - start < 1 and rewards.sum() == 8_192 * 2.5  # measured: 8 ms
+    assert time.process_time() - start < 1 and rewards.sum() == 8_192 * 2.5  # measured: 8 ms

@@ -56,7 +56,7 @@ def test_loops_cost_and_honest_reasoning_does_not():
 
 
 def test_long_texts_take_linear_time():
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ("ab " * 200_000, "一" * 400_000, "\n" * 400_000, "a" * 1_000_000):
         assert -1.0 <= repetition_penalty(text) <= 0.0
-    assert time.perf_counter() - start < 10  # measured: 1.1 s
+    assert time.process_time() - start < 10  # measured: 1.1 s

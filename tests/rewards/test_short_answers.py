@@ -225,7 +225,7 @@ def test_texts():
 
 
 def test_nothing_hangs():
-    start = time.perf_counter()
+    start = time.process_time()
     for unit in (
         "A",
         "(",
@@ -250,4 +250,4 @@ def test_nothing_hangs():
             assert choice(completion, "B", COLOURS) is Verdict.WRONG
             assert number(completion) is Verdict.WRONG
             assert text(completion, answer="Paris") is Verdict.WRONG
-    assert time.perf_counter() - start < 20  # measured: 3 s
+    assert time.process_time() - start < 20  # measured: 3 s
