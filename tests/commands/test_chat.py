@@ -126,6 +126,7 @@ def test_an_interrupted_answer_ends_the_turn_and_stays_in_the_conversation():
     assert [m["role"] for m in one.messages] == ["user", "assistant", "user", "assistant"]
 
 
+@pytest.mark.slow
 def test_the_command_answers_lines_from_a_pipe():
     command = [sys.executable, "-m", "r1jax.cli", "chat", str(TINY / "base"), "--max-tokens", "12", "--temperature", "0"]
     environment = os.environ | {"XLA_FLAGS": ""}

@@ -160,7 +160,7 @@ def params_of(model, config):
     return params | ({"dense_layers": stacked(layers[:dense])} if dense else {})
 
 
-FAST = ("v3", "v2 with groups")
+FAST = ("v3",)
 
 
 @pytest.fixture(

@@ -188,6 +188,7 @@ def test_memory_stays_bounded():
     assert max(map(len, BOMBS.values())) >= 1_000_000
 
 
+@pytest.mark.slow
 def test_answers_are_not_remembered_for_ever():
     verify_math("x+x", "2x")
     tracemalloc.start()

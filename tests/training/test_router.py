@@ -90,6 +90,7 @@ def test_the_balance_loss_has_a_gradient_of_its_own(tiny, moe):
     assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_the_bias_moves_against_the_load_and_nothing_else_moves_it(tiny, moe):
     layout = tiny.make_layout()
     optimizer = make_optimizer(OptimizerSettings(lr=1e-2, weight_decay=0.1), 10)
