@@ -27,13 +27,13 @@ BIG = ModelConfig(
     architecture="deepseek_v3",
     vocab_size=512,
     hidden_size=256,
-    intermediate_size=2048,
+    intermediate_size=1024,
     num_hidden_layers=63,
     num_attention_heads=4,
     num_key_value_heads=4,
     head_dim=48,
     latent=LatentAttention(kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32, q_lora_rank=64),
-    experts=Experts(16, 4, 256, 1, 1),
+    experts=Experts(16, 4, 128, 1, 1),
     num_nextn_predict_layers=1,
 )
 SMALL = dataclasses.replace(BIG, num_hidden_layers=3)
