@@ -68,7 +68,7 @@ def layer_bytes(config):
     return 4 * max(sizes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_peak_memory_is_the_arrays_and_less_than_three_layers(tmp_path):
     write(tmp_path / "small", SMALL)
     write(tmp_path / "big", BIG)
