@@ -36,8 +36,9 @@ from r1jax.config import BenchmarkSource
 from r1jax.data.batch import Batch
 from r1jax.data.packing import PackItem, micro_batches, pack
 from r1jax.losses import mtp_loss, router_bias_update, sft_loss, token_weights
-from r1jax.models import Experts, LatentAttention, ModelConfig, count_params, init_params, statistics
+from r1jax.models import ModelConfig, count_params, init_params, statistics
 from r1jax.models.logprobs import mtp_acceptance, mtp_logprobs, token_logprobs
+from r1jax.models.published import PUBLISHED
 from r1jax.pipeline.benchmarks import examine
 from r1jax.reporting import Console
 from r1jax.training import router_loss
@@ -109,59 +110,12 @@ def _matrices(params: dict) -> dict:
     return jax.tree_util.tree_map_with_path(axes, params)
 
 
-def qwen2_config(vocab_size: int) -> ModelConfig:
-    """Three layers of width 96."""
-    return ModelConfig(
-        architecture="qwen2",
-        vocab_size=vocab_size,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=24,
-        rope_theta=1_000.0,
-        qkv_bias=True,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        eos_token_ids=(1, 3),
-        dtype="float32",
-    )
+ARCHITECTURES = {"qwen2": "tiny-qwen2", "deepseek_v3": "tiny-deepseek-v3"}
 
 
-def deepseek_v3_config(vocab_size: int) -> ModelConfig:
-    """A dense layer and two of experts, of width 96: each token meets two of eight experts and the shared one. One depth of
-    multi-token prediction."""
-    return ModelConfig(
-        architecture="deepseek_v3",
-        vocab_size=vocab_size,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=24,
-        rope_theta=1_000.0,
-        latent=LatentAttention(kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=24, q_lora_rank=64),
-        experts=Experts(
-            n_routed_experts=8,
-            num_experts_per_tok=2,
-            moe_intermediate_size=64,
-            n_shared_experts=1,
-            first_k_dense_replace=1,
-            n_group=2,
-            topk_group=1,
-            routed_scaling_factor=1.0,
-        ),
-        num_nextn_predict_layers=1,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        eos_token_ids=(1, 3),
-        dtype="float32",
-    )
-
-
-CONFIGS = {"qwen2": qwen2_config, "deepseek_v3": deepseek_v3_config}
+def base_config(architecture: str) -> ModelConfig:
+    """Of the base of that architecture."""
+    return PUBLISHED[ARCHITECTURES[architecture]].config
 
 
 def initial_params(config: ModelConfig, key: jax.Array) -> dict:
@@ -274,7 +228,7 @@ def dev_accuracy(model: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--architecture", choices=CONFIGS, default="qwen2")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="qwen2")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-check", action="store_true", help="the control: a corpus without checking")
     parser.add_argument("--textbook-steps", type=int, default=Schedule.textbook_steps)
@@ -285,7 +239,7 @@ def main() -> None:
     accuracies = []
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = vocabulary.write_tokenizer(Path(folder))
-        config = CONFIGS[arguments.architecture](tokenizer.get_vocab_size())
+        config = base_config(arguments.architecture)
         print(f"{count_params(config):,} parameters; {json.dumps(dataclasses.asdict(schedule))}", flush=True)
         finished = pretrain(config, tokenizer, schedule, phases, arguments.seed)
         for phase, out, writers in zip(("textbook", "mixture"), (Path(folder) / "textbook", arguments.out), phases):

@@ -227,7 +227,8 @@ _LLAMA_8B = _llama(4096, 32, 32, 14_336)
 _LLAMA_70B = _llama(8192, 80, 64, 28_672)
 _MATH = {"max_position_embeddings": 4096}
 
-# Those of configs/tiny: three layers of width 96.
+# Those of configs/tiny (tools/make_base.py trains them): three layers of width 96; in V3's shape the first is dense, and in the
+# others a token meets two of eight experts and the shared one.
 _TINY = ModelConfig(
     architecture="qwen2",
     vocab_size=554,
@@ -250,8 +251,17 @@ _TINY_V3 = dataclasses.replace(
     num_key_value_heads=4,
     head_dim=24,
     qkv_bias=False,
-    latent=LatentAttention(32, 16, 8, 24, 48),
-    experts=Experts(16, 4, 64, 1, 1, n_group=4, topk_group=2, routed_scaling_factor=2.5),
+    latent=LatentAttention(kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=24, q_lora_rank=64),
+    experts=Experts(
+        n_routed_experts=8,
+        num_experts_per_tok=2,
+        moe_intermediate_size=64,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        n_group=2,
+        topk_group=1,
+        routed_scaling_factor=1.0,
+    ),
     num_nextn_predict_layers=1,
 )
 

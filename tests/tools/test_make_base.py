@@ -64,7 +64,8 @@ def test_shipped_bases_are_what_the_maker_makes(tokenizer):
     assert folders
     for folder in folders:
         config = read_config(folder)
-        assert config == make_base.CONFIGS[config.architecture](tokenizer.get_vocab_size())
+        assert config == make_base.base_config(config.architecture)
+        assert config.vocab_size == tokenizer.get_vocab_size()
         tensors = load_file(folder / "model.safetensors")
         # The module of multi-token prediction has copies of the embedding and the head beside it.
         copies = config.num_nextn_predict_layers * 2 * config.vocab_size * config.hidden_size
@@ -73,8 +74,8 @@ def test_shipped_bases_are_what_the_maker_makes(tokenizer):
 
 
 def test_every_matrix_of_a_layer_is_muon_s(tokenizer):
-    for make in make_base.CONFIGS.values():
-        params = abstract_params(make(tokenizer.get_vocab_size()))
+    for architecture in make_base.ARCHITECTURES:
+        params = abstract_params(make_base.base_config(architecture))
         axes = jax.tree.leaves(make_base._matrices(params), is_leaf=lambda x: x is None or isinstance(x, tuple))
         for (path, value), chosen in zip(jax.tree_util.tree_leaves_with_path(params), axes):
             names = [entry.key for entry in path]
@@ -87,7 +88,7 @@ def test_every_matrix_of_a_layer_is_muon_s(tokenizer):
 
 @pytest.mark.slow
 def test_routers_move_by_their_load_alone(tokenizer):
-    config = make_base.deepseek_v3_config(tokenizer.get_vocab_size())
+    config = make_base.base_config("deepseek_v3")
     schedule = make_base.Schedule(1, 1, 1)
     *_, params = make_base.pretrain(config, tokenizer, schedule, (corpus.TEXTBOOK, corpus.MIXTURE), 0)
     for at in (params["expert_layers"], params["mtp"]["block"]):
@@ -98,7 +99,7 @@ def test_routers_move_by_their_load_alone(tokenizer):
 
 @pytest.mark.slow
 def test_training_is_seeded_and_yields_both_phases(tokenizer):
-    config, schedule = make_base.qwen2_config(tokenizer.get_vocab_size()), make_base.Schedule(4, 2, 1)
+    config, schedule = make_base.base_config("qwen2"), make_base.Schedule(4, 2, 1)
 
     def phases(seed):
         # copied: the next phase's steps reuse the buffers
