@@ -207,7 +207,8 @@ class GRPOSettings:
     ``rows_per_microbatch``: packed rows per micro-step; a multiple of the mesh's batch shards.
     ``dynamic_sampling``: most times that groups which are all right or all wrong are replaced by new ones (0: off).
     ``reference_every`` 0: never refreshed. ``checkpoint_every``, ``evaluate_every``: in optimizer steps; 0: at the end
-    only. ``track``: benchmarks evaluated every ``evaluate_every``. ``compute_dtype``: empty means bfloat16 on
+    only. ``track``: benchmarks evaluated every ``evaluate_every``. ``mtp_coefficient``: above 0 the modules of multi-token
+    prediction learn from the rollouts to look ahead of the new policy, which itself takes nothing from it. ``compute_dtype``: empty means bfloat16 on
     accelerators, float32 on CPU. ``remat``: ``models.REMAT_POLICIES``.
     """
 
@@ -239,6 +240,7 @@ class GRPOSettings:
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     router: RouterSettings = RouterSettings()
+    mtp_coefficient: float = 0.0
     sampler: SamplerSettings = SamplerSettings()
     workers: WorkerSettings = WorkerSettings()
 

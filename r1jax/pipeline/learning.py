@@ -26,6 +26,7 @@ from r1jax.scoring import Scorer
 from r1jax.training import (
     ApplyStep,
     MicroStep,
+    PredictAhead,
     TrainState,
     ZeroGrads,
     abstract_state,
@@ -80,6 +81,7 @@ class Learner:
             layout,
             grpo_token_loss(loss, on_policy=self._on_policy),
             auxiliary=router_loss(balance=router.balance, replayed=router.replay),
+            ahead=PredictAhead(settings.mtp_coefficient, alone=True) if settings.mtp_coefficient else None,
             replay=router.replay,
             **passes,
         )

@@ -1,6 +1,6 @@
 """Training: the state, the optimizer, and the compiled steps that GRPO, SFT and reward models share."""
 
-from r1jax.training.auxiliary import AuxiliaryLoss, no_auxiliary_loss, router_loss
+from r1jax.training.auxiliary import AuxiliaryLoss, PredictAhead, no_auxiliary_loss, router_loss
 from r1jax.training.optimizer import Optimizer, learning_rate, make_optimizer
 from r1jax.training.state import TrainState, abstract_state, copy_params, init_state, state_shardings
 from r1jax.training.steps import ApplyStep, MicroStep, TokenLoss, ZeroGrads, grpo_token_loss, sft_token_loss
@@ -10,6 +10,7 @@ __all__ = [
     "AuxiliaryLoss",
     "MicroStep",
     "Optimizer",
+    "PredictAhead",
     "TokenLoss",
     "TrainState",
     "ZeroGrads",

@@ -1,14 +1,17 @@
-"""Losses and figures of what a forward pass tells besides hidden states: of a mixture's experts, so far."""
+"""Losses and figures beside that of the stage: of a mixture's experts, of multi-token prediction."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from r1jax.losses import sequence_balance_loss, weighted_mean
+from r1jax.losses import mtp_loss, sequence_balance_loss, weighted_mean
+from r1jax.models import ModelConfig
+from r1jax.models.logprobs import mtp_logprobs
 
 Metrics = dict[str, jax.Array]
 # (aux of the forward pass, batch) -> (loss, metrics); the loss is a sum over tokens, weighted for the whole update.
@@ -50,3 +53,35 @@ def router_loss(*, balance: float = 0.0, replayed: bool = True) -> AuxiliaryLoss
         return total, metrics
 
     return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictAhead:
+    """The loss of a model's modules of multi-token prediction (``losses.mtp_loss``), under the batch's token weights.
+
+    Attributes:
+      coefficient: lambda of the paper.
+      alone: the modules learn and the model that they look ahead of holds still: its hidden states, embedding and head take no
+        gradient from here. For RL, whose policy is to move by its own loss only.
+    """
+
+    coefficient: float
+    alone: bool = False
+
+    def __call__(
+        self, config: ModelConfig, params: Any, batch: Any, hidden: jax.Array, **passes: Any
+    ) -> tuple[jax.Array, Metrics, dict[str, Any]]:
+        """``(loss, metrics, aux)``; ``mtp_cross_entropy`` is the loss without its coefficient, per weight of all tokens, so that
+        micro-steps' merge exactly.
+
+        Args:
+          config, params, batch, hidden: as ``mtp_logprobs`` takes them; ``passes`` are its other arguments.
+        """
+        if self.alone:
+            hidden = jax.lax.stop_gradient(hidden)
+            params = {name: part if name == "mtp" else jax.lax.stop_gradient(part) for name, part in params.items()}
+        guesses, aux = mtp_logprobs(config, params, batch, hidden, **passes)
+        value, _ = mtp_loss(guesses, batch.token_weight, batch.positions, coefficient=self.coefficient)
+        weight = self.coefficient * jnp.sum(jnp.asarray(batch.token_weight))
+        mean = jax.lax.stop_gradient(value) / jnp.where(weight == 0, 1, weight)
+        return value, {"mtp_cross_entropy": mean}, aux

@@ -17,7 +17,7 @@ from r1jax.losses import PolicyLoss, grpo_loss, router_bias_update, sft_loss
 from r1jax.models import ModelConfig, abstract_params, is_state, param_shardings, statistics
 from r1jax.models.logprobs import token_logprobs
 from r1jax.sharding import Layout
-from r1jax.training.auxiliary import AuxiliaryLoss, no_auxiliary_loss
+from r1jax.training.auxiliary import AuxiliaryLoss, PredictAhead, no_auxiliary_loss
 from r1jax.training.optimizer import Optimizer
 from r1jax.training.state import TrainState, state_shardings
 
@@ -86,7 +86,11 @@ class MicroStep:
       compute_dtype: see ``models.precision``; the master weights are cast once, inside.
       remat: a name of ``models.REMAT_POLICIES``.
       auxiliary: the loss of what the forward pass tells besides.
+      ahead: the loss of multi-token prediction; None: its modules are left as they are.
       replay: take the batch's recorded expert choices, where there are some.
+
+    Raises:
+      ValueError: ``ahead`` for a model without multi-token prediction.
 
     Attributes:
       jitted: the compiled function; call it inside ``layout.use()``.
@@ -102,17 +106,28 @@ class MicroStep:
         compute_dtype: Any = jnp.float32,
         remat: str = "nothing",
         auxiliary: AuxiliaryLoss = no_auxiliary_loss,
+        ahead: PredictAhead | None = None,
         replay: bool = True,
     ):
+        if ahead and not config.num_nextn_predict_layers:
+            raise ValueError(
+                f"a loss of multi-token prediction (coefficient {ahead.coefficient}) for a model without its modules "
+                "(num_nextn_predict_layers is 0); set mtp_coefficient to 0"
+            )
         self.layout = layout
+        passes = {"temperature": temperature, "compute_dtype": compute_dtype, "remat": remat}
         shardings = param_shardings(config, layout)
 
         def loss(params: Any, batch: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             scored = batch if replay else batch._replace(routes=None)
-            logprobs, entropy, aux = token_logprobs(config, params, scored, temperature, compute_dtype, remat)
+            logprobs, entropy, aux = token_logprobs(config, params, scored, **passes)
             value, metrics = token_loss(logprobs, entropy, batch)
             more, told = auxiliary(aux, batch)
-            return value + more, (metrics | told, statistics(config, aux, batch.segment_ids > 0))
+            value, metrics = value + more, metrics | told
+            if ahead:
+                more, told, seen = ahead(config, params, scored, aux["hidden"], **passes)
+                value, metrics, aux = value + more, metrics | told, aux | seen
+            return value, (metrics, statistics(config, aux, batch.segment_ids > 0))
 
         def micro_step(params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
             new, (metrics, counts) = jax.grad(loss, has_aux=True)(params, batch)
