@@ -141,8 +141,9 @@ class ModelConfig:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}"
             )
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} must be even: rotary embedding pairs its entries")
+        name, rotated = ("head_dim", self.head_dim) if self.latent is None else ("qk_rope_head_dim", self.latent.qk_rope_head_dim)
+        if rotated % 2:
+            raise ValueError(f"{name} {rotated} must be even: rotary embedding pairs its entries")
         if (self.architecture in DEEPSEEK) != (self.latent is not None):
             raise ValueError(f"architecture {self.architecture!r} and latent {self.latent} do not go together")
         if self.experts is not None and self.latent is None:

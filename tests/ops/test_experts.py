@@ -13,7 +13,7 @@ from r1jax import sharding
 from r1jax.ops.experts import expert_mlp
 from r1jax.sharding import ROLLOUT_RULES, TRAIN_RULES
 
-B, T, K, E, D, F = 8, 6, 3, 8, 12, 8
+B, T, K, E, D, F = 8, 6, 3, 8, 16, 8  # what a table may spread divides by the 8 devices
 # Experts where no row is, where the rows are (which are gathered first), and both.
 TABLES = {
     "train": TRAIN_RULES,
@@ -103,7 +103,7 @@ def alone():
         for name in TABLES
     ],
 )
-def test_a_mesh_changes_nothing(sizes, table, alone):
+def test_a_mesh_changes_nothing(sizes, table, alone, compilations):
     args, experts, cotangent = example()
     layout = sharding.layout(sharding.make_mesh(*sizes), TABLES[table])
     places = {name: layout.sharding(axes) for name, axes in AXES.items()}
@@ -113,7 +113,7 @@ def test_a_mesh_changes_nothing(sizes, table, alone):
         step = jax.jit(value_and_gradients, out_shardings=(rows, places))
         y, gradients = step(*placed)
         step(*placed)
-    assert step._cache_size() == 1
+    assert compilations["value_and_gradients"] <= 1  # 0 where another table lays this out alike
     scale = float(np.abs(alone[0]).max())
     np.testing.assert_allclose(y, alone[0], rtol=0, atol=1e-5 * scale)
     for name, gradient in gradients.items():

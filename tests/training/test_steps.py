@@ -63,15 +63,16 @@ def test_one_update_however_it_is_cut_in_float64(tiny):
 @pytest.mark.parametrize(
     "sizes", [(2, 2, 2), pytest.param((8, 1, 1), marks=pytest.mark.slow), pytest.param((1, 4, 2), marks=pytest.mark.slow)]
 )
-def test_one_update_on_any_mesh(tiny, sizes):
+def test_one_update_on_any_mesh(tiny, sizes, compilations):
     config = tiny.config
     whole = tiny.accumulate(tiny.micro_step, tiny.zero_grads, tiny.parameters(), tiny.batch(), 2)
     layout = tiny.make_layout(sizes)
+    compilations.clear()
     step = MicroStep(config, layout, grpo_token_loss(tiny.loss), temperature=0.7)
     params = tiny.any_parameters(config, layout)
     batch = tiny.weighted(pack(tiny.sequences(), 32, 8))
     assert_same_update(whole, tiny.accumulate(step, ZeroGrads(config, layout), params, batch, 8), 1e-4)
-    assert step.jitted._cache_size() == 1
+    assert compilations["micro_step"] == 1
 
 
 def test_a_token_s_weight_is_read_and_another_s_is_not(tiny):
@@ -165,7 +166,7 @@ def test_the_gradient_is_that_of_finite_differences(tiny):
         np.testing.assert_allclose((losses[0] - losses[1]) / 2e-5, slope, rtol=1e-6)
 
 
-def test_nothing_compiles_twice_and_the_accumulator_is_donated(tiny):
+def test_nothing_compiles_twice_and_the_accumulator_is_donated(tiny, compilations):
     """Parameters fresh or updated, batches on the host or the mesh: one program each."""
     state, batch = tiny.state(), next(micro_batches(tiny.batch(), 2))
     micro_step = MicroStep(tiny.config, tiny.layout, sft_token_loss)
@@ -176,8 +177,8 @@ def test_nothing_compiles_twice_and_the_accumulator_is_donated(tiny):
         new, _ = micro_step(state.params, new, part)
         tiny.score(state.params, part)
         state, _ = tiny.apply_step(state, new)
-    for program in (micro_step, tiny.score, tiny.apply_step, tiny.zero_grads):
-        assert program.jitted._cache_size() == 1
+    assert compilations["micro_step"] == 1
+    assert max(compilations[name] for name in ("score", "apply_step")) <= 1  # shared with other tests
 
 
 def test_bfloat16_compute_leaves_float32_gradients(tiny):
