@@ -58,10 +58,12 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
 
     from r1jax import sharding
     from r1jax.checkpoint import load_model
+    from r1jax.config import SamplerSettings
     from r1jax.data import render_prompt
     from r1jax.models.precision import compute_dtype
     from r1jax.reporting import Console
     from r1jax.rollout import Sampler, Wave
+    from r1jax.rollout.sampler import DEFAULT_LANES, DEFAULT_SLOTS
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     dtype = compute_dtype(layout.platform)
@@ -85,6 +87,9 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
         top_p=arguments.top_p,
     )
     total = len(prompts) * arguments.samples
+    # An idle row costs what a busy one does: no more rows than prompts.
+    rows = min(len(prompts), DEFAULT_SLOTS // min(DEFAULT_LANES, arguments.samples))
+    sampler = Sampler(model.config, layout, SamplerSettings(rows=rows), dtype)
     with Console() as console:
 
         def draw(finished: int, tokens: int) -> None:
@@ -93,7 +98,7 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
         watched = draw if console.terminal else None
         if watched:
             watched(0, 0)  # compiling comes first, and takes a while
-        sequences = Sampler(model.config, layout, dtype=dtype).run(model.params, wave, on_progress=watched)
+        sequences = sampler.run(model.params, wave, on_progress=watched)
     return [
         {
             "prompt": prompts[sequence.prompt_id],
