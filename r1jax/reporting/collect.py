@@ -47,7 +47,7 @@ class Stage:
       evaluations: in order of step.
       timing: one dict per rollout, in order.
       waves: paths of the waves' folders, in order; one without a record did not happen.
-      views: paths of the rollouts' views (``pipeline/views.py``), in order.
+      views: paths of the rollouts' views (``pipeline/grpo/views.py``), in order.
       planned: optimizer steps of the recipe, or None.
     """
 

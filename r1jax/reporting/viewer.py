@@ -1,6 +1,6 @@
 """What the rollout viewer shows: groups of samples by step, as many as a page can hold, and where the others lie.
 
-A rollout's view (``stages/<stage>/views/<rollout>.json``, written by ``pipeline/views.py``) has the text of each token, rewards
+A rollout's view (``stages/<stage>/views/<rollout>.json``, written by ``pipeline/grpo/views.py``) has the text of each token, rewards
 and advantages. Where a run has none, its waves' ``rollouts.jsonl`` give the texts as a whole. Everything is brought into one
 form here, of known keys and types, so that no file can trip the page.
 """

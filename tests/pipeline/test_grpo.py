@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from r1jax import config
-from r1jax.pipeline.grpo import check_settings, length_cap, record_update
+from r1jax.pipeline.grpo.stage import check_settings, length_cap, record_update
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny"
 SMALL = {

@@ -5,7 +5,7 @@ import pytest
 
 from r1jax.data.packing import PackItem, pack
 from r1jax.losses import token_weights
-from r1jax.pipeline.learning import sequence_weights
+from r1jax.pipeline.grpo.learning import sequence_weights
 
 
 @pytest.mark.parametrize("rule", ["sequence_mean", "token_mean", "constant_length"])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from r1jax.evaluation.grading import GradedSample
-from r1jax.pipeline.metrics import rollout_metrics
+from r1jax.pipeline.grpo.metrics import rollout_metrics
 from r1jax.rewards.record import RewardRecord, Verdict
 from r1jax.rollout import SampledSequence
 

@@ -5,7 +5,7 @@ import pytest
 
 from r1jax.config import AdvantageSettings, LossSettings, RecipeError
 from r1jax.losses import PolicyLoss, gdpo_advantages, group_advantages, unclipped_surrogate
-from r1jax.pipeline.objective import policy_loss, rollout_advantages
+from r1jax.pipeline.grpo.objective import policy_loss, rollout_advantages
 from r1jax.rewards import RewardRecord, Verdict
 
 

@@ -8,8 +8,8 @@ from etils import epath
 
 from r1jax.data import Tokenizer
 from r1jax.evaluation.grading import GradedSample, Prompt
-from r1jax.pipeline import views
-from r1jax.pipeline.views import shown_groups, token_texts, write_view
+from r1jax.pipeline.grpo import views
+from r1jax.pipeline.grpo.views import shown_groups, token_texts, write_view
 from r1jax.rewards.record import RewardRecord, Verdict
 from r1jax.rollout.wave import SampledSequence
 

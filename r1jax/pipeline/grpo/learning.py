@@ -20,7 +20,7 @@ from r1jax.data.packing import PackItem, micro_batches, pack, spread
 from r1jax.losses import merge_metrics, token_weights
 from r1jax.models import ModelConfig, param_shardings
 from r1jax.models.precision import cast
-from r1jax.pipeline.objective import policy_loss
+from r1jax.pipeline.grpo.objective import policy_loss
 from r1jax.rollout.wave import SampledSequence
 from r1jax.scoring import Scorer
 from r1jax.training import (

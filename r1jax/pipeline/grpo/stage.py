@@ -30,12 +30,12 @@ from r1jax.pipeline import records
 from r1jax.pipeline.checkpoints import Checkpoints
 from r1jax.pipeline.collection import Collector, Rollout, WaveRequest
 from r1jax.pipeline.compiles import compile_counter
-from r1jax.pipeline.learning import Learner
-from r1jax.pipeline.metrics import rollout_metrics
-from r1jax.pipeline.objective import ADVANTAGE_RULES, policy_loss, rollout_advantages
+from r1jax.pipeline.grpo.learning import Learner
+from r1jax.pipeline.grpo.metrics import rollout_metrics
+from r1jax.pipeline.grpo.objective import ADVANTAGE_RULES, policy_loss, rollout_advantages
+from r1jax.pipeline.grpo.views import write_view
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
-from r1jax.pipeline.views import write_view
 from r1jax.rewards import RewardPool
 from r1jax.rewards.mixing import DEFAULT_TYPE, mix_by_type, part_names, prompt_type, weights_of_type
 from r1jax.rewards.parts import PartSettings

@@ -1,0 +1,72 @@
+"""Recipes: plain dataclasses of every key, how YAML is read into them, and the check of the graph.
+
+A recipe names models, data sets and benchmarks, and lists stages. A stage's inputs are names: ``base`` (one of
+``models`` or ``data``) or ``stage:NAME`` (what an earlier stage made). Nothing here touches an accelerator.
+"""
+
+from r1jax.config.errors import RecipeError, nearest
+from r1jax.config.kinds import BUILT_IN_KINDS, REQUIRED_INPUTS, SAFE_TO_CHANGE, GRPOSettings
+from r1jax.config.parts import (
+    AdvantageSettings,
+    LossSettings,
+    MeshSettings,
+    OptimizerSettings,
+    RewardSettings,
+    RouterSettings,
+    SamplerSettings,
+    WorkerSettings,
+)
+from r1jax.config.reading import MAX_NAME_BYTES, check_name, import_name, read_dataclass, read_value
+from r1jax.config.recipe import (
+    INPUT_KEYS,
+    STAGE_KEYS,
+    Recipe,
+    StageSettings,
+    apply_overrides,
+    check_graph,
+    differences,
+    dump_recipe,
+    load_recipe,
+    read_recipe,
+    stage_settings_type,
+    to_document,
+)
+from r1jax.config.sources import BenchmarkSource, DataSource, LoggingSettings, ModelSource
+
+__all__ = [
+    "AdvantageSettings",
+    "BUILT_IN_KINDS",
+    "BenchmarkSource",
+    "DataSource",
+    "GRPOSettings",
+    "INPUT_KEYS",
+    "LoggingSettings",
+    "LossSettings",
+    "MAX_NAME_BYTES",
+    "MeshSettings",
+    "ModelSource",
+    "OptimizerSettings",
+    "REQUIRED_INPUTS",
+    "Recipe",
+    "RecipeError",
+    "RewardSettings",
+    "RouterSettings",
+    "SAFE_TO_CHANGE",
+    "STAGE_KEYS",
+    "SamplerSettings",
+    "StageSettings",
+    "WorkerSettings",
+    "apply_overrides",
+    "check_graph",
+    "check_name",
+    "differences",
+    "dump_recipe",
+    "import_name",
+    "load_recipe",
+    "nearest",
+    "read_dataclass",
+    "read_recipe",
+    "read_value",
+    "stage_settings_type",
+    "to_document",
+]

@@ -1,0 +1,79 @@
+"""The kinds of stages: their settings, and the classes that run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from r1jax.config.parts import (
+    AdvantageSettings,
+    LossSettings,
+    OptimizerSettings,
+    RewardSettings,
+    RouterSettings,
+    SamplerSettings,
+    WorkerSettings,
+)
+
+
+@dataclass(frozen=True)
+class GRPOSettings:
+    """Reasoning RL. The defaults are the paper's (R1-Zero; Nature 645:633): 512 prompts x 16 samples a rollout, 16 random
+    minibatches, one epoch, lr 3e-6, KL 0.001, temperature 1, reference <- policy every 400 steps, 10,400 steps.
+
+    ``prompts_per_wave``: a rollout is sampled and recorded in waves of so many prompts (0: in one), and a crash loses at most
+    the unfinished wave; what is sampled does not depend on it. Each wave ends with few sequences, so small ones are slower.
+    ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``. ``rewards_by_type``: in its place,
+    prompt type -> part -> weight (``rewards.mixing.mix_by_type``; equations 8 to 10). ``reward_settings``: what parts can be told.
+    ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
+    ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest prompt and the cap).
+    ``overlong_filtering``: sequences cut off at the cap take no part in the loss (DAPO); in the group's mean and std they do.
+    ``rows_per_microbatch``: packed rows per micro-step; a multiple of the mesh's batch shards.
+    ``dynamic_sampling``: most times that groups which are all right or all wrong are replaced by new ones (0: off).
+    ``reference_every`` 0: never refreshed. ``checkpoint_every``, ``evaluate_every``: in optimizer steps; 0: at the end
+    only. ``track``: benchmarks evaluated every ``evaluate_every``. ``mtp_coefficient``: above 0 the modules of multi-token
+    prediction learn from the rollouts to look ahead of the new policy, which itself takes nothing from it. ``compute_dtype``: empty means bfloat16 on
+    accelerators, float32 on CPU. ``remat``: ``models.REMAT_POLICIES``.
+    """
+
+    steps: int = 10_400
+    prompts_per_rollout: int = 512
+    samples_per_prompt: int = 16
+    prompts_per_wave: int = 0
+    minibatches: int = 16
+    epochs: int = 1
+    temperature: float = 1.0
+    max_tokens: int = 32_768
+    max_tokens_at: dict[int, int] = field(default_factory=dict)
+    max_prompt_tokens: int = 2_048
+    rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
+    rewards_by_type: dict[str, dict[str, float]] = field(default_factory=dict)
+    reward_settings: RewardSettings = RewardSettings()
+    aggregation: str = "sequence_mean"
+    overlong_filtering: bool = False
+    reference_every: int = 400
+    dynamic_sampling: int = 0
+    row_tokens: int = 0
+    rows_per_microbatch: int = 8
+    checkpoint_every: int = 50
+    evaluate_every: int = 0
+    track: tuple[str, ...] = ()
+    compute_dtype: str = ""
+    remat: str = "nothing"
+    advantages: AdvantageSettings = AdvantageSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    router: RouterSettings = RouterSettings()
+    mtp_coefficient: float = 0.0
+    sampler: SamplerSettings = SamplerSettings()
+    workers: WorkerSettings = WorkerSettings()
+
+
+# Keys of a stage's settings that may change when a run is resumed: they change what is shown or how fast, not what happens.
+# Bounds on grading are among them: else a run that one overloaded moment has stopped could never go on.
+SAFE_TO_CHANGE = frozenset(
+    {"checkpoint_every", *(f"workers.{key}" for key in ("count", "timeout", "warn_ungraded", "stop_ungraded"))}
+)
+
+# kind -> (settings, class). A user's kind is "package.module:Class", whose ``settings`` is its dataclass.
+BUILT_IN_KINDS: dict[str, tuple[type, str]] = {"grpo": (GRPOSettings, "r1jax.pipeline.grpo:GRPOStage")}
+REQUIRED_INPUTS = {"grpo": ("model", "data")}

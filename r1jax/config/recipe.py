@@ -1,0 +1,212 @@
+"""The recipe: reading it from YAML, the check of its graph, and writing it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from r1jax.config.errors import RecipeError, nearest
+from r1jax.config.kinds import BUILT_IN_KINDS, REQUIRED_INPUTS
+from r1jax.config.parts import MeshSettings
+from r1jax.config.reading import check_name, import_name, read_dataclass, read_value
+from r1jax.config.sources import BenchmarkSource, DataSource, LoggingSettings, ModelSource
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """One stage. ``inputs``: input name -> ``NAME`` or ``stage:NAME``; in YAML the keys ``model``, ``data``, ``reference`` ...
+
+    ``benchmarks``: evaluated before and after. ``settings``: the dataclass of the kind.
+    """
+
+    name: str
+    kind: str
+    inputs: dict[str, str]
+    benchmarks: tuple[str, ...]
+    settings: Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole graph, checked.
+
+    ``notes``: a JSON file of tables that the report shows beside the run's own (``reporting``): figures of other runs.
+    """
+
+    name: str
+    stages: tuple[StageSettings, ...]
+    seed: int = 0
+    models: dict[str, ModelSource] = field(default_factory=dict)
+    data: dict[str, DataSource] = field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkSource] = field(default_factory=dict)
+    mesh: MeshSettings = MeshSettings()
+    logging: LoggingSettings = LoggingSettings()
+    notes: str = ""
+
+
+INPUT_KEYS = ("model", "reference", "data")
+STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
+
+
+# ---------------------------------------------------------------------------------------------- reading
+def stage_settings_type(kind: str, where: str) -> type:
+    """The settings dataclass of a stage kind; imports a user's kind, but none of r1jax's."""
+    if kind in BUILT_IN_KINDS:
+        return BUILT_IN_KINDS[kind][0]
+    if ":" in kind:
+        return import_name(kind, where).settings
+    raise RecipeError(f"{where}: unknown kind {kind!r}{nearest(kind, list(BUILT_IN_KINDS))} (or package.module:Class)")
+
+
+def _read_stage(value: Any, number: int) -> StageSettings:
+    where = f"stages[{number}]"
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{where} must be a mapping with name and kind, not {value!r}")
+    for key in ("name", "kind"):
+        if not isinstance(value.get(key), str) or not value[key]:
+            raise RecipeError(f"{where} lacks {key}")
+    where = f"stages.{value['name']}"
+    if not all(c.isalnum() or c in "_-" for c in value["name"]):
+        raise RecipeError(f"{where}: a stage's name has letters, digits, - and _ only")
+    check_name(value["name"], where)
+    kind = stage_settings_type(value["kind"], where)
+    own = [f.name for f in dataclasses.fields(kind)]
+    for key in value:
+        if key not in STAGE_KEYS and key not in own:
+            raise RecipeError(f"unknown key {where}.{key}{nearest(key, [*STAGE_KEYS, *own])}")
+    return StageSettings(
+        name=value["name"],
+        kind=value["kind"],
+        inputs={k: read_value(str, value[k], f"{where}.{k}") for k in INPUT_KEYS if k in value},
+        benchmarks=read_value(tuple[str, ...], value.get("benchmarks") or [], f"{where}.benchmarks"),
+        settings=read_dataclass(kind, {k: v for k, v in value.items() if k in own}, where),
+    )
+
+
+def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Applies ``key.path=value`` to a recipe's YAML document; ``stages.NAME.key`` finds a stage by its name."""
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"--set {text}: write key.path=value")
+        keys = path.split(".")
+        place: Any = document
+        for depth, key in enumerate(keys[:-1]):
+            here = ".".join(keys[: depth + 1])
+            if isinstance(place, list):
+                names = [stage.get("name") for stage in place if isinstance(stage, Mapping)]
+                if key not in names:
+                    raise RecipeError(f"--set {text}: no stage {key!r}{nearest(key, names)}")
+                place = place[names.index(key)]
+            else:
+                place = place.setdefault(key, {})
+            if not isinstance(place, (dict, list)):
+                raise RecipeError(f"--set {text}: {here} is a value, not a mapping")
+        if isinstance(place, list):
+            raise RecipeError(f"--set {text}: name a key of the stage: {path}.KEY=value")
+        try:
+            place[keys[-1]] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+    return document
+
+
+def read_recipe(document: Mapping[str, Any]) -> Recipe:
+    """Reads and checks a recipe's YAML document.
+
+    Raises:
+      RecipeError: an unknown key, a value of the wrong type, a name that no folder can have, an input that names nothing
+        earlier in the graph.
+    """
+    if not isinstance(document, Mapping):
+        raise RecipeError(f"a recipe is a mapping with name and stages, not {document!r}")
+    known = [f.name for f in dataclasses.fields(Recipe)]
+    for key in document:
+        if key not in known:
+            raise RecipeError(f"unknown key {key}{nearest(key, known)}")
+    stages = document.get("stages")
+    if not isinstance(stages, list) or not stages:
+        raise RecipeError("stages must be a list of at least one stage")
+    rest = read_dataclass(Recipe, {**document, "stages": []}, "recipe")
+    check_name(rest.name, "name")
+    for kind in ("models", "data", "benchmarks"):
+        for name in getattr(rest, kind):
+            check_name(name, kind)
+    recipe = dataclasses.replace(rest, stages=tuple(_read_stage(stage, i) for i, stage in enumerate(stages)))
+    check_graph(recipe)
+    return recipe
+
+
+def check_graph(recipe: Recipe) -> None:
+    """Refuses a graph whose names do not resolve to a source or to an earlier stage."""
+    seen: list[str] = []
+    for stage in recipe.stages:
+        where = f"stages.{stage.name}"
+        if stage.name in seen:
+            raise RecipeError(f"{where}: two stages of that name")
+        for name in REQUIRED_INPUTS.get(stage.kind, ()):
+            if name not in stage.inputs:
+                raise RecipeError(f"{where} needs {name}: the name of one, or stage:NAME")
+        for name, value in stage.inputs.items():
+            sources = recipe.data if name == "data" else recipe.models
+            if value.startswith("stage:"):
+                if value.removeprefix("stage:") not in seen:
+                    raise RecipeError(
+                        f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}"
+                    )
+            elif value not in sources:
+                raise RecipeError(f"{where}.{name}: nothing named {value!r}{nearest(value, list(sources))}")
+        for key, names in (("benchmarks", stage.benchmarks), ("track", getattr(stage.settings, "track", ()))):
+            for name in names:
+                if name not in recipe.benchmarks:
+                    raise RecipeError(f"{where}.{key}: no benchmark {name!r}{nearest(name, list(recipe.benchmarks))}")
+        seen.append(stage.name)
+
+
+def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe file. Relative paths in it are kept; ``pipeline`` resolves them from the file's folder."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = yaml.safe_load(file)
+    except OSError as error:
+        raise RecipeError(f"recipe {path} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise RecipeError(f"recipe {path} must be a mapping with name and stages")
+    return read_recipe(apply_overrides(document, overrides))
+
+
+def to_document(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe as plain data: what is saved with a run and read back by ``read_recipe``."""
+    document = dataclasses.asdict(dataclasses.replace(recipe, stages=()))
+    document["stages"] = [
+        {
+            "name": stage.name,
+            "kind": stage.kind,
+            **stage.inputs,
+            "benchmarks": list(stage.benchmarks),
+            **dataclasses.asdict(stage.settings),
+        }
+        for stage in recipe.stages
+    ]
+    return document
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """YAML of the resolved recipe."""
+    return yaml.safe_dump(to_document(recipe), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two documents differ: (dotted path, old value, new value); stages are compared by name."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
+    if path == "stages" and isinstance(old, list) and isinstance(new, list):
+        return differences({s["name"]: s for s in old}, {s["name"]: s for s in new}, path)
+    return [] if old == new else [(path, old, new)]

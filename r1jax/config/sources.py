@@ -1,0 +1,54 @@
+"""What a recipe names: models, data sets, benchmarks; where a run shows its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """``path``: a Hugging Face directory or an r1jax checkpoint; a relative one is looked up from the recipe's folder."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A prompt set: JSONL.
+
+    ``template``, ``grader``: for rows that name none. ``limit``: the first so many rows only (0: all).
+    ``prompt_field``, ``answer_field``: empty means the usual names (question, problem, Question/Body; answer, Answer).
+    """
+
+    path: str
+    template: str = "r1_zero"
+    grader: str = "verify_math"
+    prompt_field: str = ""
+    answer_field: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class BenchmarkSource(DataSource):
+    """A benchmark: a data set and how it is sampled. The paper evaluates at T 0.6 and top-p 0.95."""
+
+    samples: int = 4
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_tokens: int = 32_768
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoggingSettings:
+    """Where a run's figures are shown besides its own files. Derived from those, so it may change between two sessions.
+
+    ``tensorboard``: event files in ``<workdir>/tensorboard``. ``wandb``: Weights & Biases, where it is installed, under
+    ``wandb_project``; its own environment variables (``WANDB_MODE=offline`` ...) hold. ``report_every``: seconds between two
+    reports while the run goes on (0: at its end only).
+    """
+
+    tensorboard: bool = True
+    wandb: bool = False
+    wandb_project: str = "r1jax"
+    report_every: int = 120
