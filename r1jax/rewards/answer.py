@@ -15,13 +15,16 @@ TAIL = 2_000
 # Up to this length a line without any mark is taken whole for the answer.
 SHORT = 200
 
-_PHRASE = re.compile(r"(?i)(?:\banswer\**\s{0,3}(?:is|was|are|:|=|：)(?!\s{1,3}not\b)|答案(?:是|为|：|:))\s{0,3}[:：]?")
+_PHRASE = re.compile(
+    r"(?i)(?:\bans(?:wer)?\.?\**\s{0,3}(?:is|was|are|:|=|：)(?!\s{1,3}not\b)|答案(?:是|为|：|:))\s{0,3}[:：]?"
+)
 _IS_THE_ANSWER = re.compile(r"(?i)\s(?:is|are) (?:thus |therefore )?(?:the|our) (?:final |correct |right )?answers?\b")
 # What follows an answer in its sentence and says why, or begins the next one.
 _AFTERWARDS = re.compile(
     r"(?i),?\s(?:because|since|as|which|where|so that|when|if)\s|,\s(?:not|but|so|for)\s|(?<=[^A-Z\s]{2})\.\s|[。！]"
 )
 _NEGATED = re.compile(r"(?i)(?:\b(?:not|never|neither|nor)\b|n't\b|不是|不等于)[^.,;\n0-9]{0,30}$")
+_DENIED = re.compile(r"(?i)[\s$*)\\]{0,5}(?:(?:is|are|was)\s(?:not|wrong|incorrect|false|too)\b|(?:is|are|was)n't\b)")
 _ANNOUNCED = re.compile(r"(?i)(?:=|≈|:|\b(?:is|are|equals?|total|of|have|has|gets?|makes?)\b)[\s$*\\(]{0,5}$")
 _COPULA = re.compile(
     r"(?i)\b(?:is|are|was|equals?|equal to|to be)(?:\s(?:equal to|exactly|about|approximately|therefore|thus|then))?:?\s"
@@ -34,7 +37,7 @@ _BETWEEN = re.compile(
     r"[\s$]*(?:,|;|、|\band\b|\bor\b|和|或|,\s?and\b|,\s?or\b|\\text\{\s?(?:and|or)\s?\})(?:[\s$]|\w\s?=\s?)*"
 )
 _INLINE = re.compile(
-    r"\$\$([^$]{1,500})\$\$|\$([^$\n]{1,500})\$|\\\(((?:[^\\]|\\[^()]){1,500})\\\)|\\\[((?:[^\\]|\\[^\[\]]){1,500})\\\]"
+    r"\$\$([^$]{1,500})\$\$|(?<!\\)\$((?:[^$\n\\]|\\.){1,500})\$|\\\(((?:[^\\]|\\[^()]){1,500})\\\)|\\\[((?:[^\\]|\\[^\[\]]){1,500})\\\]"
 )
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
@@ -192,7 +195,8 @@ def guess(text: str, sure: bool = False) -> str | None:
     if said := _said(tail):
         return said
     for start, formula in found[:-9:-1]:
-        if not _NEGATED.search(tail, max(0, start - 60), start):
+        denied = _NEGATED.search(tail, max(0, start - 60), start) or _DENIED.match(tail, start + len(formula))
+        if not denied:
             return formula
     return None
 

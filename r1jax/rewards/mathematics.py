@@ -18,7 +18,7 @@ from r1jax.rewards.answer import extract_answer, guess, last_boxed, marked_answe
 from r1jax.rewards.expressions.equality import equal
 from r1jax.rewards.expressions.keys import key
 from r1jax.rewards.expressions.nodes import Node, symbols, uses
-from r1jax.rewards.expressions.reading import units, words
+from r1jax.rewards.expressions.reading import notation, units, words
 from r1jax.rewards.expressions.reading.parser import parse
 from r1jax.rewards.expressions.reading.tokens import MAX_CHARACTERS, MAX_DIGITS, Unreadable, plain_unicode
 from r1jax.rewards.expressions.values import TooLarge, Undefined, budget
@@ -29,12 +29,15 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|text
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])|[$~\s]+")
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\\{}^_=+*/<>|]+", re.DOTALL)
 _BLANK = re.compile(r"(?<!\w) | (?!\w)")  # "7 2" is not 72
-_CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|([A-Z])")
+_CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|\[?([A-Z])\]?")
 _LEADING_CHOICE = re.compile(
     r"(?:(?:the )?(?:correct )?(?:answer|option|choice) (?:is )?|option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))"
 )
-_CHOSEN = re.compile(r"选\s?:?\s?([a-z])[。.]?\Z|\b(?:option|choice)\s?\(?([a-z])\)? is (?:the )?(?:correct|right|answer)")
+_CHOSEN = re.compile(
+    r"选项?\s?:?\s?([a-z])(?:正确)?[。.]?\Z|\b(?:option|choice)\s?\(?([a-z])\)? is (?:the )?(?:correct|right|answer)"
+)
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:(?:\s*(?:,|;|and|&|、)\s*|\s*)\(?[A-H]\)?)+")
+_STATEMENTS = re.compile(r"\(?[IVX]{1,4}\)?(?:\s*(?:,|;|and|&|、|, and)\s*\(?[IVX]{1,4}\)?)+")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}")
 _DECIMAL_COMMA = re.compile(r"-?(?:[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)")
 _STATED = re.compile(r"\b(?:is|are|equals)\s+(-?[0-9][0-9.,/]*)\Z")
@@ -53,9 +56,20 @@ _TWICE = re.compile(r"([^()]{1,60}?)\s*\(([^()]{1,60})\)")
 _LETTER_UNIT = re.compile(
     r"(?<=[0-9})\s])\s*([mgshLNJWVK])((?:\^\{?[23]\}?)?)\s*(?:/\s*([a-zA-Z]{1,2})((?:\^\{?[23]\}?)?))?\s*\Z"
 )
+_PER = re.compile(r"(?<=[a-z])\s+([a-zA-Z]{1,2})\^\{?-(?:1|([23]))\}?\s*\Z")
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[\u3040-\u9fff\uac00-\ud7af]{2,}|[\u0400-\u04ff]{2,}")
 _REMEMBERED = 200  # characters
-_OUTER = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`"), ('"', '"'))
+_OUTER = (
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("$$", "$$"),
+    ("$", "$"),
+    ("**", "**"),
+    ("*", "*"),
+    ("__", "__"),
+    ("`", "`"),
+    ('"', '"'),
+)
 
 
 class _Reading(NamedTuple):
@@ -114,7 +128,7 @@ def _read(text: str, commas_group: bool = True) -> _Reading:
 
 @functools.lru_cache(1_024)  # of answers short enough that they can't fill the memory
 def _read_short(text: str, commas_group: bool) -> _Reading:
-    text = _unwrapped(plain_unicode(text))
+    text = _unwrapped(notation.respelled(plain_unicode(text)))
     plain = _plain(text)
     if choice := _CHOICE.fullmatch(_TEXT_COMMAND.sub(r"\1", text).strip(" .,")):
         return _Reading(Node("choice", value=(choice[1] or choice[2]).upper()), plain, text)
@@ -145,6 +159,8 @@ def _leading_choice(text: str) -> str | None:
 def _choices(text: str) -> list[str] | None:
     """The letters of several choices, ``A, C`` or ``AC``."""
     text = _TEXT_COMMAND.sub(r"\1", text).strip(" .$")
+    if _STATEMENTS.fullmatch(text):
+        return sorted(re.findall("[IVX]+", text))
     letters = re.findall("[A-H]", text.replace("and", ",")) if _CHOICES.fullmatch(text) else []
     return sorted(letters) if len(set(letters)) == len(letters) > 1 else None
 
@@ -183,6 +199,7 @@ def _has_unit(node: Node | None) -> bool:
 
 def _unit_letters(text: str) -> _Reading | None:
     """The reading of ``3 m`` and ``3 m/s`` in which the letters are units."""
+    text = _PER.sub(r"/\1\2", text)
     match = _LETTER_UNIT.search(text)
     if match is None or (match[3] and not units.known(match[3])):
         return None
@@ -197,6 +214,7 @@ def _readings(text: str) -> list[_Reading]:
         readings.append(_read(text, False))
     if _DECIMAL_COMMA.fullmatch(readings[0].text):
         readings.append(_read(readings[0].text.replace(".", "").replace(",", ".")))
+    readings += map(_read, notation.second_readings(readings[0].text))
     return readings
 
 
@@ -209,6 +227,9 @@ def _matches(gold: list[_Reading], answer: str, marked: bool) -> bool:
         return _same(gold[0], letters)
     if _has_unit(readings[0].node) and (letters := _unit_letters(gold[0].text)):
         return _same(letters, readings[0])
+    if readings[0].is_words and any(g.is_words for g in gold):
+        said = words.said(readings[0].plain)
+        return any(g.is_words and (g.plain == said or words.said(g.plain) == readings[0].plain) for g in gold)
     if readings[0].node is None and _PROSE.search(answer) and not any(g.is_words for g in gold):
         likeliest = guess(answer, sure=marked)
         if likeliest and likeliest != answer:
@@ -316,7 +337,10 @@ def verify_math(gold: str, prediction: str) -> Verdict:
     - Families: ``k\pi, k\in\mathbb{Z}`` under any letter and shift. Residues: ``3 \pmod 7`` is ``10 \pmod 7``.
     - Matrices: any brackets, rows in lists too; a column is not a row but either is a tuple. ``vmatrix`` is a determinant.
     - Choices: ``B``, ``(b)``, ``B. Paris``, "option B"; several letters in any order. Times: 3:45 PM is 15:45, and 3:45.
-    - Texts: letter by letter in any case, without an article or a final stop; "A and B" in any order; "yes, ..." is "yes".
+    - Texts: letter by letter in any case, without an article or a final stop; "A and B" in any order; "yes, ..." is "yes";
+      "the colour is red" is "red".
+    - Second readings count: ``C_{10}^3`` as 10 over 3, ``1{,}5`` as a decimal, ``(1) 3; (2) 5`` as a pair, ``x + c`` as
+      ``x + C``. Backslashes that JSON doubled are single.
 
     Args:
       gold: the right answer; a whole GSM8K or MATH solution is searched for it.

@@ -20,7 +20,16 @@ from r1jax.rewards.expressions.nodes import (
     without,
 )
 from r1jax.rewards.expressions.regions import FLIPPED
-from r1jax.rewards.expressions.structure import CONTAINERS, PARAMETER, assignments, integer_family, plain, unnamed, vector
+from r1jax.rewards.expressions.structure import (
+    CONTAINERS,
+    PARAMETER,
+    assignments,
+    integer_family,
+    plain,
+    shared_value,
+    unnamed,
+    vector,
+)
 from r1jax.rewards.expressions.values import TooLarge, Undefined, exact
 
 # A decimal number of at least this many places and figures may stand for what it rounds.
@@ -210,6 +219,8 @@ def _is_graph(left: Node, right: Node) -> bool:
 def _same_assignments(left: Node, right: Node) -> bool | None:
     """Of ``x = 1, y = 2`` with another such list, or with the values in order; None for anything else."""
     first, second = assignments(left), assignments(right)
+    if left.kind != right.kind and "relation" in (left.kind, right.kind):
+        first, second = first or shared_value(left), second or shared_value(right)
     if first and second:
         names = {repr(name): value for name, value in second}
         return len(first) == len(second) and all(repr(n) in names and equal(v, names[repr(n)]) for n, v in first)
@@ -247,10 +258,14 @@ def equal(left: Node, right: Node) -> bool:
         return any(equal(side, right) for side in _approximations(left))
     if left.kind == right.kind == "relation":
         return _same_relation(left, right)
+    if all(side.kind == "list" and all(item.kind == "relation" for item in side.args) for side in (left, right)):
+        if {left.value, right.value} != {"and", "or"} and _any_order(left.args, right.args):
+            return True
     left, right = integer_family(plain(left)), integer_family(plain(right))
     if any(side.kind == "symbol" and side.value in SETS for side in (left, right)):
         return left == right or regions.same_region(left, right) or False
     if PARAMETER in symbols(left) | symbols(right):
+        left, right = map(_residues_as_family, (left, right))
         return _same_family(left, right)
     if "unit" in (left.kind, right.kind):
         return _same_quantity(left, right)
@@ -285,6 +300,14 @@ def _same_family(left: Node, right: Node) -> bool:
         return False
     shift = (a - b) / p if p else 0.5
     return abs(abs(p) - abs(q)) < 2.0**-values.GUARD and abs(shift - round(shift.real)) < 2.0**-values.GUARD
+
+
+def _residues_as_family(node: Node) -> Node:
+    """``1 mod 3`` as ``1 + 3k``."""
+    if node.kind != "mod":
+        return node
+    multiple = Node("mul", (node.args[1], Node("symbol", value=PARAMETER)))
+    return Node("add", (unnamed(node.args[0]), multiple))
 
 
 def _at_whole(node: Node):
@@ -395,6 +418,10 @@ def _same_structure(left: Node, right: Node) -> bool:
         return not rows_and_columns and _in_order(*vectors)
     if kinds == {"mod"}:
         return _same_residue(left, right)
+    if kinds == {"mod", "number"}:
+        residue, other = (left, right) if left.kind == "mod" else (right, left)
+        a, m = exact(residue.args[0]) if residue.args[0].kind == "number" else None, exact(residue.args[1])
+        return a is not None and bool(m) and a % m == other.value
     if (same := regions.same_region(left, right)) is not None:
         return same
     if kinds == {"set"}:

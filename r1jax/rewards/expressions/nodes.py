@@ -11,6 +11,7 @@ CONSTANTS = ("pi", "e", "i")
 SETS = frozenset(["emptyset", *(f"mathbb {letter}{sign}" for letter in "RNZQC" for sign in ("", "+", "-", "*"))])
 # What has a variable of its own.
 BINDERS = ("sum", "product", "integral", "limit")
+_FUNCTION_NAMES = frozenset("fghFGP")
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
 
@@ -22,7 +23,7 @@ class Node(NamedTuple):
     two ends), set, list (value: "and", "or" or None), ratio, union, intersection, difference, matrix (args: rows of kind
     row), relation (value: its operators, args: its sides), mod (a, modulus), sum and product (value: the index; lower,
     upper, body), derivative (value: the variable), integral (value: the variable; body, then its limits), limit (value: the variable; where, body), choice
-    (value: a letter).
+    (value: a letter), case (a value, its condition).
     """
 
     kind: str
@@ -87,16 +88,19 @@ def without(node: Node, kind: str, inside_functions: bool = True) -> Node:
 def is_name(node: Node) -> bool:
     """Whether ``node`` only names something: ``x``, ``f(x)``, ``AB``, ``(x, y)``, ``f^{-1}(x)``, ``dy/dx``; no number in it.
 
-    What a letter stands for may be asked about a set or an event too: ``|A|``, ``A`` and ``B`` joined, ``P(X = 2)``, a limit.
+    What a letter stands for may be asked about a set, a segment or an event too: ``|A|``, ``|AB|``, ``A`` and ``B`` joined, ``P(X = 2)``, a limit.
     """
     if node.kind == "symbol":
         return (node.value not in CONSTANTS or node.value == "e") and node.value not in SETS
     if node.kind == "pow":  # the inverse of a matrix
         return node.args[1] == MINUS_ONE and _is_capital(node.args[0])
     if node.kind == "function" and node.value == "abs":
-        return _is_capital(node.args[0])
+        inner = node.args[0]
+        return _is_capital(inner) or (inner.kind == "mul" and len(inner.args) == 2 and all(map(_is_capital, inner.args)))
     if node.kind == "mul":
         first, *rest = node.args
+        if first.kind == "symbol" and first.value in _FUNCTION_NAMES and len(rest) == 1 and not symbols(rest[0]):
+            return True  # f(2): "f times 2" is written 2f
         if first.kind == "pow" and first.args[1] == MINUS_ONE:
             first = first.args[0]
         if _is_capital(first) and len(rest) == 1 and rest[0].kind == "relation":

@@ -125,9 +125,9 @@ def _shape(node: Node, depth: int = 0) -> tuple:
 
 def _names(node: Node) -> frozenset[str]:
     """The names that a condition is about: of ``-1 < f(x) < 1`` those of ``f(x)``."""
-    return (
-        symbols(node) if as_interval(node) is node else frozenset([repr(next(side for side in node.args if is_name(side)))])
-    )
+    about_one = as_interval(node) is not node or node.value == ("!=",)
+    name = next((side for side in node.args if is_name(side)), None) if about_one else None
+    return symbols(node) if name is None else frozenset([repr(name)])
 
 
 def _solutions(node: Node, depth: int) -> tuple:

@@ -22,8 +22,10 @@ CONTAINERS = (
     "mod",
     "limit",
     "integral",
+    "case",
 )
 PARAMETER = "integer parameter"
+MAX_FILLED = 200  # numbers between dots
 
 
 def _holds(left: Node, right: Node) -> bool:
@@ -48,6 +50,8 @@ def unnamed(node: Node) -> Node:
         chain = [argument.args[0] if argument.kind == "unit" else argument for argument in node.args]
         if not any(map(symbols, chain)) and all(_holds(a, b) for a, b in zip(chain, chain[1:])):
             return node.args[-1]
+        if len(chain) > 2 and symbols(chain[0]) and not any(map(symbols, chain[1:])) and _holds(chain[-2], chain[-1]):
+            return node.args[-1]  # a + b = 1 + 2 = 3
     return node
 
 
@@ -62,6 +66,14 @@ def assignments(node: Node) -> list[tuple[Node, Node]] | None:
     return pairs if len(letters) == len(pairs) > 1 else None
 
 
+def shared_value(node: Node) -> list[tuple[Node, Node]] | None:
+    """The (name, value) pairs of ``x = y = z = 1``; None for anything else."""
+    if node.kind != "relation" or set(node.value) != {"="} or len(node.args) < 3:
+        return None
+    *names, value = node.args
+    return [(name, value) for name in names] if all(map(is_name, names)) and not is_name(value) else None
+
+
 def vector(node: Node) -> tuple[Node, ...] | None:
     """The entries of a tuple, or of a matrix of one row or column."""
     if node.kind == "bracket" and node.value == "()":
@@ -74,6 +86,8 @@ def vector(node: Node) -> tuple[Node, ...] | None:
 def plain(node: Node) -> Node:
     """``node`` without names, inequalities as intervals, alternatives of intervals as their union, integrals as values."""
     node = as_interval(unnamed(node))
+    if node.kind in ("list", "set"):
+        node = _filled(node)
     if node.kind == "list":
         return _plain_list(node)
     if node.kind == "set" and len(node.args) == 1:
@@ -89,6 +103,24 @@ def plain(node: Node) -> Node:
     if uses(node, lambda n: n.kind == "integral"):
         return _integrated(node)
     return node
+
+
+def _filled(node: Node) -> Node:
+    """``1, 2, ..., 10`` with what the dots stand for, if its numbers are whole and equally spaced; any other node itself."""
+    dots = [i for i, item in enumerate(node.args) if item == Node("symbol", value="...")]
+    if len(dots) != 1 or not 0 < dots[0] < len(node.args) - 1:
+        return node
+    given = [item.value for item in node.args if item.kind == "number" and item.value.denominator == 1]
+    if len(given) != len(node.args) - 1:
+        return node
+    step = given[1] - given[0] if dots[0] > 1 else 1
+    if not step or not 0 <= (given[-1] - given[0]) / step <= MAX_FILLED:
+        return node
+    values = [given[0] + step * i for i in range(int((given[-1] - given[0]) / step) + 1)]
+    place = dots[0]
+    if values[:place] != given[:place] or values[len(values) - len(given) + place :] != given[place:]:
+        return node
+    return Node(node.kind, tuple(Node("number", value=value) for value in values), node.value)
 
 
 def _plain_list(node: Node) -> Node:

@@ -110,10 +110,14 @@ class Commands(Cursor):
         if token.raw not in _MATRICES and token.raw not in _SYSTEMS:
             raise Unreadable(f"unknown environment {token.raw:.40}")
         self.deepen()
+        if token.raw in _SYSTEMS:
+            self.drop_alignment()
         rows: list[tuple[Node, ...]] = []
         cells: list[Node] = []
         while not self.at_command("end"):
-            if self.accept("row"):
+            if self.token.kind == "word" and (self.following.value == "row" or self.following[:2] == ("command", "end")):
+                cells.append(Node("symbol", value=str(self.advance().value)))  # otherwise
+            elif self.accept("row"):
                 rows.append(tuple(cells))
                 cells = []
             elif not self.accept("&", ",", ";"):
@@ -123,6 +127,8 @@ class Commands(Cursor):
         self.depth -= 1
         rows += [tuple(cells)] if cells else []
         if token.raw in _SYSTEMS or (token.raw == "array" and any(c.kind == "relation" for row in rows for c in row)):
+            if token.raw.endswith("cases") and rows and all(len(row) == 2 and row[0].kind != "relation" for row in rows):
+                return Node("list", tuple(Node("case", row) for row in rows), "or")
             items = tuple(cell for row in rows for cell in row)
             if not items:
                 raise Unreadable("an empty system")
@@ -132,6 +138,15 @@ class Commands(Cursor):
         if token.raw == "vmatrix":
             return _determinant(rows)
         return Node("matrix", tuple(Node("row", row) for row in rows))
+
+    def drop_alignment(self) -> None:
+        """Leaves out each & of ``x &= 1``, which separates nothing."""
+        relations = ("=", "!=", "<", ">", "<=", ">=", "≈")
+        rest = self.tokens[self.place :]
+        sides = zip(rest, [self.tokens[self.place - 1], *rest], [*rest[1:], rest[-1]])
+        self.tokens[self.place :] = [
+            token for token, before, after in sides if token.value != "&" or not {before.value, after.value} & {*relations}
+        ]
 
     # ------------------------------------------------------------------------------------------ sums, integrals, limits
     def limits(self) -> tuple[Node | None, Node | None]:

@@ -39,6 +39,9 @@ class _Parser(Commands):
         items, connective = self.sequence()
         if self.token.kind != "end" or not items:
             raise Unreadable(f"unexpected {self.token.value!s:.40}")
+        if len(items) > 1 and items[0].kind == "relation" and items[0].value == ("!=",):  # x != 1, 2
+            name = items[0].args[0]
+            items = [Node("relation", (name, item), ("!=",)) if item.kind == "number" else item for item in items]
         expanded = _expand(items)
         return expanded[0] if len(expanded) == 1 else Node("list", expanded, connective)
 

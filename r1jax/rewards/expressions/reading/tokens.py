@@ -48,7 +48,7 @@ _SHORT_WORDS = frozenset("per deg rad pm am PM AM th st nd rd sq cu".split())
 # Short words that are no product of letters.
 _ENGLISH = frozenset(
     "yes no not the and all any both one two six ten odd dne are was has but you its how who why mon tue wed thu fri sat sun jan "
-    "feb mar apr may jun jul aug sep oct nov dec red boy cat dog".split()
+    "feb mar apr may jun jul aug sep oct nov dec red boy cat dog of it we he so".split()
 )
 _SPACES = frozenset(
     ", ; : ! > quad qquad left right middle displaystyle textstyle limits nolimits rm bf it hfill newline noindent "
@@ -165,8 +165,9 @@ _UNIT_FRACTION = re.compile(
 _PLAIN_CONTENT = re.compile(r"[\s0-9+\-*/.,=()]*")
 _LETTER_LIST = re.compile(r"\s*[A-Z](?:\s*(?:,|;|and|&)\s*[A-Z])*\s*")
 _CONNECTIVE = re.compile(r"[\s,;]*\b(and|or)\b[\s,;]*|[\s,;]+|、")
+_ROUGHLY = re.compile(r"[\s,]*(?:or )?(?:approximately|about|roughly|around)")
 _BRACKETED = re.compile(r"([\[\]])([^\[\]()]{1,200}[,;][^\[\]()]{1,200})([\[\]])")
-_DECLARED = re.compile(r"\(\s*([a-z]\s*\\in\s*\\math(?:bb|bf|rm)\s*\{?Z\}?)\s*\)\s*\Z")
+_DECLARED = re.compile(r"\(\s*([a-z]\s*\\in\s*(?:\\math(?:bb|bf|rm)\s*\{?Z\}?|Z))\s*\)\s*\Z")
 _ONE_LETTER = re.compile(r"\s*\{?\s*([RNZQC])\s*\}?")
 _TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?(?:\^|\*\*))")
 _OPENING, _CLOSING = frozenset(["(", "[", "\\{"]), frozenset([")", "]", "\\}"])
@@ -326,6 +327,8 @@ class _Reader:
             self.operator(":")
         elif word == "in" and self.tokens and self.tokens[-1].kind == "symbol":
             self.operator("in")
+        elif word == "is":
+            raise Unreadable("a sentence")
         elif word == "U" and self.tokens and self.tokens[-1].value in (")", "]"):
             self.operator("∪")
         elif len(word) == 1:
@@ -391,7 +394,15 @@ class _Reader:
                 self.group()
             else:
                 self.letter()
-        elif name in ("hspace", "vspace", "color", "textcolor", "colorbox"):  # of which the first group is no part
+        elif name in (
+            "hspace",
+            "vspace",
+            "color",
+            "textcolor",
+            "colorbox",
+            "tag",
+            "label",
+        ):  # of which the first group is no part
             self.group()
             self.spaced = True
         elif name == "top":
@@ -413,7 +424,12 @@ class _Reader:
     def read_text(self, content: str, command: str) -> None:
         r"""``\text{...}``: numbers and lists of letters are mathematics, "and" separates, all else are words."""
         content = content.replace("~", " ").replace("\\ ", " ").strip()
-        if connective := _CONNECTIVE.fullmatch(content):
+        if content.removeprefix("\\") in CURRENCIES and content:
+            self.add("currency", content[-1])
+            return
+        if _ROUGHLY.fullmatch(content):
+            self.operator("≈")
+        elif connective := _CONNECTIVE.fullmatch(content):
             self.connective(connective[1]) if connective[1] else self.operator(",")
         elif _PLAIN_CONTENT.fullmatch(content) or (_LETTER_LIST.fullmatch(content) and not self.after_number):
             self.again(content.replace("&", ","))

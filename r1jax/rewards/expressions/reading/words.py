@@ -20,6 +20,8 @@ _PARTS |= {w: n for n, w in enumerate("fifth sixth seventh eighth ninth tenth".s
 _PARTS |= {f"{word}s": n for word, n in _PARTS.items() if not word.endswith(("f", "s"))}
 _NUMBER_WORD = "|".join([*_ONES, *_TENS, *_GREAT, "hundred"])
 _WORD_RUN = re.compile(rf"\b(?:{_NUMBER_WORD})(?:(?:\s+and\s+|[\s-]+)(?:{_NUMBER_WORD}))*\b", re.IGNORECASE)
+_MINUS = re.compile(r"\A(?:negative|minus)\s+(?=[0-9])", re.IGNORECASE)
+_ORDINAL_WORDS = {w: n for n, w in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1)}
 _WORD_FRACTION = re.compile(r"\s*(a|one|[0-9]{1,3})[\s-]+(" + "|".join(_PARTS) + r")\s*", re.IGNORECASE)
 
 _CHINESE_DIGITS = {c: n for n, c in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
@@ -33,6 +35,13 @@ _EMPTY = re.compile(
 _REALS = re.compile(
     r"(?:x (?:is|can be) )?(?:the set of )?(?:all|any|every|the) reals?(?: numbers?)?|全体实数|所有实数|任意实数"
 )
+_SIGNED_REALS = re.compile(r"(?:the set of )?(?:all )?(?:the )?(non[- ]?)?(positive|negative) (?:real numbers|reals)")
+_RAYS = {
+    (False, "positive"): "(0,\\infty)",
+    (True, "positive"): "(-\\infty,0]",
+    (False, "negative"): "(-\\infty,0)",
+    (True, "negative"): "[0,\\infty)",
+}
 _INTEGERS = re.compile(r"(?:the set of )?(?:all|any|every|the) integers?|全体整数|所有整数")
 _SAME = {
     "dne": "does not exist",
@@ -40,15 +49,24 @@ _SAME = {
     "infinitely many solutions": "infinitely many",
     "infinite solutions": "infinitely many",
     "an infinite number of solutions": "infinitely many",
+    "converges": "convergent",
+    "diverges": "divergent",
     "correct": "true",
     "正确": "true",
     "错误": "false",
     "incorrect": "false",
 }
+_SENTENCE = re.compile(r"(?:[^.,;:]+ )(?:is|are|was|were|be) ([^.,;:]+)")
+_UNDECIDED = re.compile(r"\b(?:not|never|or|either|neither|nor|if|unless|maybe|perhaps|possibly|cannot)\b|n't\b")
 _LEADING_ANSWER = re.compile(r"(yes|no|true|false)\s*[,.;:!]")
 _ARTICLE = re.compile(r"(?:a|an|the) ")
 _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b")
-_CLOCK = re.compile(r"(?:at )?([0-9]{1,2}):([0-5][0-9])\s*(?:([ap])\.?\s?m\.?)?")
+_CLOCK = re.compile(r"(?:at )?([0-9]{1,2})(?::([0-5][0-9])|(?=\s*[ap]\.?\s?m\b))\s*(?:([ap])\.?\s?m\.?)?")
+_MONTHS = {
+    month[:3]: month
+    for month in "january february march april may june july august september october november december".split()
+} | {"sept": "september"}
+_MONTH = re.compile(r"\b(" + "|".join(_MONTHS) + r")\b\.?(?=\s*[0-9])")
 _O_CLOCK = re.compile(r"\s?o'clock\s?")
 
 
@@ -98,7 +116,9 @@ def numbers_in_digits(text: str) -> str:
         return f"{_chinese(fraction[2])}/{_chinese(fraction[1])}"
     if _CHINESE.fullmatch(text):
         return f"-{_chinese(text[1:])}" if text[0] == "负" else str(_chinese(text))
-    digits = _WORD_RUN.sub(_english, text)
+    digits = _MINUS.sub("-", _WORD_RUN.sub(_english, text))
+    if digits in _ORDINAL_WORDS:
+        return str(_ORDINAL_WORDS[digits])
     if fraction := _WORD_FRACTION.fullmatch(digits):
         top = "1" if fraction[1].lower() in ("a", "one") else fraction[1]
         return f"{top}/{_PARTS[fraction[2].lower()]}"
@@ -111,17 +131,26 @@ def as_set(words: str) -> str | None:
         return "\\emptyset"
     if _REALS.fullmatch(words):
         return "\\mathbb{R}"
+    if sign := _SIGNED_REALS.fullmatch(words):
+        return _RAYS[bool(sign[1]), sign[2]]
     return "\\mathbb{Z}" if _INTEGERS.fullmatch(words) else None
 
 
 # ---------------------------------------------------------------------------------------------- texts
 def normal(words: str) -> str:
     """A text in small letters without what does not change an answer: an article, an ordinal's ending."""
-    words = _ORDINAL.sub("", words)
+    words = _MONTH.sub(lambda match: _MONTHS[match[1]], _ORDINAL.sub("", words))
     words = words[match.end() :] if (match := _ARTICLE.match(words)) else words
     if leading := _LEADING_ANSWER.match(words):
         return leading[1]
     return _SAME.get(words, words)
+
+
+def said(words: str) -> str | None:
+    """What a plain sentence says that something is: "red" of "the color is red"; None where it says more than one thing."""
+    if len(words) > 200 or _UNDECIDED.search(words) or (sentence := _SENTENCE.fullmatch(words)) is None:
+        return None
+    return normal(sentence[1])
 
 
 def listed(words: str) -> list[str]:
@@ -145,7 +174,7 @@ def clock(text: str) -> Clock | None:
     match = _CLOCK.fullmatch(text)
     if match is None or int(match[1]) > 24:
         return None
-    hour, minute, half = int(match[1]), int(match[2]), match[3]
+    hour, minute, half = int(match[1]), int(match[2] or 0), match[3]
     if half:
         return Clock((hour % 12 + (12 if half == "p" else 0)) * 60 + minute, True)
     return Clock(hour * 60 + minute, hour > 12 or hour == 0)
@@ -165,4 +194,4 @@ def may_be_a_ratio(text: str) -> bool:
 def surely_a_time(text: str) -> bool:
     """Whether ``a:b`` must be a time: it says am or pm, or as a ratio it would not be in lowest terms."""
     match = _CLOCK.fullmatch(text.strip().lower())
-    return match is not None and (match[3] is not None or gcd(int(match[1]), int(match[2])) > 1)
+    return match is not None and (match[3] is not None or gcd(int(match[1]), int(match[2] or 0)) > 1)
