@@ -43,6 +43,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "parquet": ["pyarrow>=15"],
         "wandb": ["wandb>=0.18"],
+        "gguf": ["gguf>=0.17"],  # tools/get_smollm2.py
         # Install torch first, with plain pip (tools/test.sh does).
         "test": [
             "pytest>=8",
@@ -50,6 +51,8 @@ setup(
             "hypothesis",
             "transformers>=5",
             "torch>=2.6",
+            "gguf>=0.17",
+            "accelerate",  # transformers reads no GGUF file without it
             "protobuf",
             "nbclient",
             "ipykernel",
