@@ -23,13 +23,16 @@ _IS_THE_ANSWER = re.compile(r"(?i)\s(?:is|are) (?:thus |therefore )?(?:the|our) 
 _AFTERWARDS = re.compile(
     r"(?i),?\s(?:because|since|as|which|where|so that|when|if)\s|,\s(?:not|but|so|for)\s|(?<=[^A-Z\s]{2})\.\s|[。！]"
 )
-_NEGATED = re.compile(r"(?i)(?:\b(?:not|never|neither|nor)\b|n't\b|不是|不等于)[^.,;\n0-9]{0,30}$")
+_NEGATED = re.compile(
+    r"(?i)(?:\b(?:not|never|neither|nor|(?:less|fewer|smaller|more|greater|larger) than)\b|n't\b|不是|不等于)[^.,;\n0-9]{0,30}$"
+)
 _DENIED = re.compile(r"(?i)[\s$*)\\]{0,5}(?:(?:is|are|was)\s(?:not|wrong|incorrect|false|too)\b|(?:is|are|was)n't\b)")
 _ANNOUNCED = re.compile(r"(?i)(?:=|≈|:|\b(?:is|are|equals?|total|of|have|has|gets?|makes?)\b)[\s$*\\(]{0,5}$")
 _COPULA = re.compile(
     r"(?i)\b(?:is|are|was|equals?|equal to|to be)(?:\s(?:equal to|exactly|about|approximately|therefore|thus|then))?:?\s"
 )
 _JOINING = frozenset("am pm AM PM and or sqrt pi sin cos tan log ln".split())
+_OR = re.compile(r"\s{0,3},?\s{0,3}or\s{1,3}")
 _CLOCK = re.compile(r"[0-9]{1,2}:[0-5][0-9](?:\s?[aApP]\.?\s?[mM]\b)?")
 _UNIT = re.compile(r"(?:\s?[A-Za-z]{1,12}\b){1,3}")
 # What may stand between the boxes of one answer.
@@ -162,7 +165,10 @@ def _numbers(tail: str) -> list[tuple[int, str]]:
         elif unit := _UNIT.match(tail, match.end()):
             known = itertools.takewhile(lambda word: units.known(word) and word != "in", unit[0].split())
             number = " ".join([number, *known])
-        found.append((match.start(), number))
+        if found and _OR.fullmatch(tail, found[-1][0] + len(found[-1][1]), match.start()):
+            found[-1] = (found[-1][0], f"{found[-1][1]} or {number}")
+        else:
+            found.append((match.start(), number))
     return found
 
 

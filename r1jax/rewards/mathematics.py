@@ -57,7 +57,9 @@ _LETTER_UNIT = re.compile(
     r"(?<=[0-9})\s])\s*([mgshLNJWVK])((?:\^\{?[23]\}?)?)\s*(?:/\s*([a-zA-Z]{1,2})((?:\^\{?[23]\}?)?))?\s*\Z"
 )
 _PER = re.compile(r"(?<=[a-z])\s+([a-zA-Z]{1,2})\^\{?-(?:1|([23]))\}?\s*\Z")
-_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[\u3040-\u9fff\uac00-\ud7af]{2,}|[\u0400-\u04ff]{2,}")
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:[a-zA-Z]?matrix|smallmatrix|array|[dr]?cases|align|aligned|split)\*?\})[A-Za-z]{2,}|[\u3040-\u9fff\uac00-\ud7af]{2,}|[\u0400-\u04ff]{2,}"
+)
 _REMEMBERED = 200  # characters
 _OUTER = (
     ("\\(", "\\)"),

@@ -165,6 +165,7 @@ _UNIT_FRACTION = re.compile(
 _PLAIN_CONTENT = re.compile(r"[\s0-9+\-*/.,=()]*")
 _LETTER_LIST = re.compile(r"\s*[A-Z](?:\s*(?:,|;|and|&)\s*[A-Z])*\s*")
 _CONNECTIVE = re.compile(r"[\s,;]*\b(and|or)\b[\s,;]*|[\s,;]+|、")
+_BOUND = re.compile(r"(?:is )?(?:less|fewer|smaller|more|greater|larger) than")
 _ROUGHLY = re.compile(r"[\s,]*(?:or )?(?:approximately|about|roughly|around)")
 _BRACKETED = re.compile(r"([\[\]])([^\[\]()]{1,200}[,;][^\[\]()]{1,200})([\[\]])")
 _DECLARED = re.compile(r"\(\s*([a-z]\s*\\in\s*(?:\\math(?:bb|bf|rm)\s*\{?Z\}?|Z))\s*\)\s*\Z")
@@ -427,6 +428,8 @@ class _Reader:
         if content.removeprefix("\\") in CURRENCIES and content:
             self.add("currency", content[-1])
             return
+        if _BOUND.fullmatch(content):
+            raise Unreadable("a bound in words")
         if _ROUGHLY.fullmatch(content):
             self.operator("≈")
         elif connective := _CONNECTIVE.fullmatch(content):

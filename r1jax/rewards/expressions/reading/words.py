@@ -56,8 +56,14 @@ _SAME = {
     "错误": "false",
     "incorrect": "false",
 }
-_SENTENCE = re.compile(r"(?:[^.,;:]+ )(?:is|are|was|were|be) ([^.,;:]+)")
-_UNDECIDED = re.compile(r"\b(?:not|never|or|either|neither|nor|if|unless|maybe|perhaps|possibly|cannot)\b|n't\b")
+_SENTENCE = re.compile(
+    r"(?:(?:so|thus|hence|therefore|then),? )?\w+(?: \w+){0,5}? "
+    r"(?:is|are|was|were|be) ([^.,;:]+)"
+)
+_UNDECIDED = re.compile(
+    r"\b(?:not|never|no|nobody|or|either|neither|nor|if|unless|but|except|cannot|wrong|incorrect|false|opposite|other|doubt|"
+    r"maybe|perhaps|possibly|might|may|could|would|think|guess|what|which|who)\b|n['’]t\b"
+)
 _LEADING_ANSWER = re.compile(r"(yes|no|true|false)\s*[,.;:!]")
 _ARTICLE = re.compile(r"(?:a|an|the) ")
 _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b")
