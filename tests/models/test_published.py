@@ -199,6 +199,7 @@ def test_the_command(capfd):
     assert any(line.startswith("deepseek-r1 ") and "671B" in line and "36.6B" in line for line in lines)
 
 
-def test_the_tiny_ones_are_those_of_the_tiny_recipes():
-    base = json.loads((Path(__file__).parents[2] / "configs/tiny/base/config.json").read_text())
-    assert PUBLISHED["tiny-qwen2"].config == config_from_hf(base)
+@pytest.mark.parametrize("name, folder", [("tiny-qwen2", "base"), ("tiny-deepseek-v3", "deepseek_base")])
+def test_the_tiny_ones_are_those_of_the_tiny_recipes(name, folder):
+    shipped = json.loads((Path(__file__).parents[2] / "configs/tiny" / folder / "config.json").read_text())
+    assert PUBLISHED[name].config == config_from_hf(shipped)
