@@ -52,8 +52,8 @@ def extract_program(completion: str, known: Language = PYTHON, entry_point: str 
     """The program that a completion gives; None where it gives none.
 
     Looked for after the last ``</think>`` (a thought that never ends has none), inside ``<answer>`` if there is one: the
-    last code block of that language or of none that defines the entry point, else the last such block, else the last block
-    of any kind, else the text itself.
+    last code block of that language that defines the entry point, else the last such block, else the same of blocks that
+    name no language, else the last block of any kind, else the text itself.
     """
     text = after_thinking(completion)
     if text is completion and "<think>" in text:
@@ -61,9 +61,11 @@ def extract_program(completion: str, known: Language = PYTHON, entry_point: str 
     tagged = last_tagged(text)
     text = text if tagged is None else tagged
     blocks = code_blocks(text)
-    fitting = [content for tag, content in blocks if not tag or tag in known.names]
+    named, unnamed = ([content for tag, content in blocks if tag in kind] for kind in (known.names, ("",)))
+    fitting = named or unnamed
     if entry_point:
-        fitting = [content for content in fitting if _defines(entry_point, textwrap.dedent(content))] or fitting
+        defining = [[c for c in kind if _defines(entry_point, textwrap.dedent(c))] for kind in (named, unnamed)]
+        fitting = defining[0] or defining[1] or fitting
     found = fitting or [content for _, content in blocks] or [text]
     return found[-1] if found[-1].strip() else None
 

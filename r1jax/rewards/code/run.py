@@ -48,9 +48,9 @@ class Asserts:
 
     The tests' process and the program's are different ones. Arguments and results cross as plain data, copied: None,
     numbers, text, bytes, lists, tuples, dictionaries, sets, ranges, deques, fractions, decimals (each with its exact
-    built-in type; a subclass counts as what it extends), functions and iterators, exceptions by name. Of any other object
-    only its truth is known to the tests; it equals nothing. A call as a statement by itself (``sort(items)``) brings back what it
-    changed in its arguments.
+    built-in type; a subclass counts as what it extends), functions and iterators, exceptions by name. Any other object stays
+    with the program: tests may ask for its truth, attributes, methods, items, length and text (``Stack().push(1)``), but it
+    equals nothing. A call as a statement by itself (``sort(items)``) brings back what it changed in its arguments.
 
     Attributes:
       tests: each a piece of Python, such as one ``assert``; they share one namespace.

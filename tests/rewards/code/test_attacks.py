@@ -41,7 +41,7 @@ SAYS = {
     "looks for the expected output": "[]",
 }
 ENDED = {
-    "fork bomb": ("processes", "time"),
+    "fork bomb": ("processes", "time", "memory"),
     "eats memory": ("memory",),
     "eats memory in many processes": ("memory",),
     "floods standard output": ("output",),

@@ -28,7 +28,8 @@ MBPP = {  # of the form of MBPP's rows, our own
     [
         ("print(1)", "print(1)"),
         ("text\n```python\nprint(1)\n```\nmore", "print(1)\n"),
-        ("```py\na\n```\n```\nb\n```", "b\n"),
+        ("```py\na\n```\nwhich prints\n```\n42\n```", "a\n"),
+        ("```\na\n```\n```\nb\n```", "b\n"),
         ("```python\na\n```\noutput:\n```text\n42\n```", "a\n"),
         ("```python\nunclosed", "unclosed"),
         ("~~~python\na\n```\nb\n~~~", "a\n```\nb\n"),

@@ -175,6 +175,96 @@ def apply(function, x): return function(x)
     assert "the program returned <Node>, which is no plain data" in result.reason
 
 
+CLASSES = """
+class Solution:
+    limit = 3
+    def two_sum(self, numbers, target):
+        seen = {}
+        for place, number in enumerate(numbers):
+            if target - number in seen: return [seen[target - number], place]
+            seen[number] = place
+    def rotate(self, numbers): numbers.insert(0, numbers.pop())
+    @staticmethod
+    def twice(x): return 2 * x
+class Node:
+    def __init__(self, value, rest=None): self.value, self.rest = value, rest
+    def __eq__(self, other): return True
+    __hash__ = object.__hash__
+class Stack:
+    def __init__(self): self.items = []
+    def push(self, item): self.items.append(item); return self
+    def pop(self): return self.items.pop()
+    def __len__(self): return len(self.items)
+    def __getitem__(self, place): return self.items[place]
+    def __setitem__(self, place, item): self.items[place] = item
+    def __contains__(self, item): return item in self.items
+    def __iter__(self): return iter(self.items)
+    def __str__(self): return "/".join(map(str, self.items))
+"""
+
+
+def test_classes_with_methods(walls):
+    tests = [
+        "assert Solution().two_sum([2, 7, 11, 15], 9) == [0, 1]",
+        "s = Solution()\nx = [1, 2, 3]\ns.rotate(x)\nassert x == [3, 1, 2]",
+        "assert Solution.limit == 3 and Solution.twice(4) == 8 and Solution().limit == 3",
+        "n = Node(1)\nn.rest = Node(2)\nassert n.rest.value == 2 and n.rest.rest is None",
+        "s = Stack().push(1).push(2)\ns.push([3])\nassert len(s) == 3 and s[2] == [3] and list(s) == [1, 2, [3]]",
+        "s[0] = 5\nassert 5 in s and 9 not in s and str(s) == '5/2/[3]' and s.pop() == [3] and sorted(s) == [2, 5]",
+        "try:\n    Stack().pop()\nexcept IndexError:\n    pass\nelse:\n    assert False",
+        "assert not hasattr(Stack(), 'top') and hasattr(Stack(), 'items')",
+        "assert Node(1) != 1 and Node(1) != Node(1) and 1 not in [Node(1)]",
+    ]
+    result = run_code(CLASSES, Asserts(tests), sandbox=walls)
+    assert result, result.reason
+    for test in (
+        "assert Node(1) == 1",
+        "assert Stack().push(1).pop() == 2",
+        "assert Node(1).value == 2",
+        "assert len(Stack())",
+    ):
+        assert run_code(CLASSES, Asserts([test]), sandbox=walls).verdict is Verdict.WRONG, test
+
+
+def test_what_an_object_answers_is_plain_data_only(best):
+    """Every special method lies; a test that asks for a number, a text or an end never meets an object that says yes."""
+    liar = """
+class Yes(int):
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    __hash__ = int.__hash__
+class Liar:
+    value = Yes(7)
+    def __len__(self): return Yes(7)
+    def __str__(self): return type("S", (str,), {"__eq__": lambda s, o: True, "__hash__": str.__hash__})("no")
+    def __contains__(self, item): return False
+    def __iter__(self): return iter([Yes(7)])
+    def __getitem__(self, place): return Yes(7)
+    def __getattr__(self, name): return Yes(7)
+    def __call__(self, *args): return Liar()
+    def __eq__(self, other): return True
+    __hash__ = object.__hash__
+def f(x): return Liar()
+"""
+    for test in (
+        "assert f(1) == 2",
+        "assert f(1).value == 2",
+        "assert f(1).anything == 2",
+        "assert f(1)[0] == 2",
+        "assert len(f(1)) == 2",
+        "assert str(f(1)) == 'yes'",
+        "assert list(f(1)) == [2]",
+        "assert 3 in f(1)",
+        "assert f(1)() == 2",
+        "assert isinstance(f(1), int)",
+        "assert f(1) in [2]",
+    ):
+        assert run_code(liar, Asserts([test]), sandbox=best).verdict is Verdict.WRONG, test
+    # A module that the tests forgot is not the program's to bring.
+    forged = "class np:\n    allclose = staticmethod(lambda *a: True)\ndef f(x): return 0"
+    assert run_code(forged, Asserts(["assert np.allclose(f(1), 2)"]), sandbox=best).verdict is Verdict.UNGRADED
+
+
 def test_exceptions_come_back_by_name(best):
     source = """
 class Special(KeyError): pass

@@ -5,19 +5,30 @@ from __future__ import annotations
 import _sitebuiltins
 import builtins
 import json
+import operator
 import os
 import random
 import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable
 from typing import Any
 
 from . import tester, wire
 
 NOT_COMPILED = 65  # the exit status of a script that is no Python
-MAX_HANDLES = 100_000
+MAX_HANDLES = 1_000_000
+# What tests may do to an object of the program's besides calling it.
+_USES = {
+    "attribute": getattr,
+    "set_attribute": setattr,
+    "item": operator.getitem,
+    "set_item": operator.setitem,
+    "length": len,
+    "contains": operator.contains,
+    "iterate": iter,
+    "text": str,
+}
 
 
 def run(kind: str, fds: dict[str, int]) -> None:
@@ -172,7 +183,9 @@ class Functions:
                 return {"value": None}
             if request["do"] == "next":
                 return self._next(request["handle"])
-            return self._called(request)
+            if request["do"] == "call":
+                return self._called(request)
+            return {"value": wire.encode(self._used(request), self._keep)}
         except wire.Unsendable as error:
             return {"unsendable": str(error)}
         except RecursionError as error:
@@ -181,7 +194,9 @@ class Functions:
             return {"raised": [kind.__name__ for kind in type(error).__mro__][:-1], "text": _last_line(error)}
 
     def _called(self, request: dict[str, Any]) -> dict[str, Any]:
-        function = self._named(request["name"]) if "name" in request else self.handles[request["handle"]]
+        function = self._target(request)
+        if not callable(function):
+            raise TypeError(f"the program's {request.get('name', type(function).__name__)!r} is no function")
         arguments = wire.decode(request["args"], self._own)
         before = [_if_mutable(argument) for argument in arguments]
         value = function(*arguments, **wire.decode(request["kwargs"], self._own))
@@ -191,11 +206,19 @@ class Functions:
             reply["changed"] = [[index, now] for index, (was, now) in enumerate(zip(before, after)) if was != now]
         return reply
 
-    def _named(self, path: str) -> Callable:
+    def _used(self, request: dict[str, Any]) -> Any:
+        """What an operation of ``_USES`` on an object gives."""
+        arguments = wire.decode(request["args"], self._own)
+        return _USES[request["do"]](self._target(request), *arguments)
+
+    def _target(self, request: dict[str, Any]) -> Any:
+        return self._named(request["name"]) if "name" in request else self.handles[request["handle"]]
+
+    def _named(self, path: str) -> Any:
         """``name``, or ``Class().method`` with nothing between the parentheses.
 
         Raises:
-          NameError: the program has no such function.
+          NameError: the program has no such name.
         """
         value: Any = self.module
         for part in path.split("."):
@@ -206,8 +229,6 @@ class Functions:
                 raise NameError(f"the program defines no {name!r}") from None
             if part != name:
                 value = value()
-        if not callable(value):
-            raise TypeError(f"the program's {path!r} is no function")
         return value
 
     def _next(self, handle: int) -> dict[str, Any]:

@@ -85,10 +85,10 @@ class Link:
     def stand_in(self, tag: str, content: Any) -> wire.StandIn:
         if tag == "object":
             handle, name, truth = content
-            value = wire.Opaque(_number(handle), str(name)[:80], bool(truth))
+            value = _Object(self, _number(handle), str(name)[:80], bool(truth))
             self.opaque = repr(value)
             return value
-        return {"function": _Function, "iterator": _Iterator}[tag](self, _number(content))
+        return {"function": _Function, "iterator": _Iterator}[tag](self, handle=_number(content))
 
 
 def _number(handle: Any) -> int:
@@ -109,27 +109,90 @@ def _exception(reply: dict[str, Any]) -> Exception:
     return ProgramError(str(reply["text"])[:300])
 
 
-class _Function(wire.StandIn):
-    """Stands for a function of the program's: one that it returned (``handle``) or one of that ``name``.
+class _Afar(wire.StandIn):
+    """Stands for an object of the program's: its attributes, items, length and text are asked for where it is.
+
+    Nothing that it answers is more than plain data or another stand-in. It equals nothing but itself, since an equality of the
+    program's own would decide the tests.
+    """
+
+    def __init__(self, link: Link, **target: Any):
+        self.__dict__.update(_link=link, _target=target, _handle=target.get("handle", -1))
+
+    def _asked(self, do: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            sent = {"args": wire.encode(list(args)), "kwargs": wire.encode(kwargs)}
+        except (wire.Unsendable, RecursionError) as error:
+            raise Broken(f"a test passes {error}") from None
+        return self._link.ask(do=do, **self._target, **sent)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        owner = self._target.get("name", "Class")
+        if not owner[:1].isupper():  # a module that the tests forgot to import: the program could bring its own
+            raise Broken(f"a test takes {owner}.{name}, and nothing defines {owner}")
+        return self._link.value(self._asked("attribute", name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._asked("set_attribute", name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._link.value(self._asked("item", key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._asked("set_item", key, value)
+
+    def __len__(self) -> int:
+        return self._link.value(self._asked("length"))
+
+    def __contains__(self, value: Any) -> bool:
+        return self._link.value(self._asked("contains", value)) is True
+
+    def __iter__(self) -> Any:
+        return self._link.value(self._asked("iterate"))
+
+    def __str__(self) -> str:
+        text = self._link.value(self._asked("text"))
+        return text if isinstance(text, str) else ""
+
+
+class _Object(_Afar):
+    """Stands for an object that can't be called; its class's name and its truth came with it."""
+
+    def __init__(self, link: Link, handle: int, name: str, truth: bool):
+        super().__init__(link, handle=handle)
+        self.__dict__.update(_name=name, _truth=truth)
+
+    def __bool__(self) -> bool:
+        return self._truth
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+
+class _Function(_Afar):
+    """Stands for a function or a class of the program's: one that it returned (``handle``) or one of that ``name``.
 
     ``in_place``: what the call changed in its arguments is brought back. Only a call whose result nobody looks at is made
     so (``sort(items)``): in ``assert largest(items) == max(items)`` a program could otherwise choose both sides.
     """
 
-    def __init__(self, link: Link, handle: int = -1, name: str = "", in_place: bool = False):
-        self.link, self.handle, self.name, self.in_place = link, handle, name, in_place
+    def __init__(self, link: Link, in_place: bool = False, **target: Any):
+        super().__init__(link, **target)
+        self.__dict__.update(_in_place=in_place)
+
+    def __bool__(self) -> bool:
+        return True
+
+    __repr__ = object.__repr__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            sent = {"args": wire.encode(list(args)), "kwargs": wire.encode(kwargs)}
-        except (wire.Unsendable, RecursionError) as error:
-            raise Broken(f"a test passes {error}") from None
-        target = {"name": self.name} if self.name else {"handle": self.handle}
-        reply = self.link.ask(do="call", **target, **sent)
-        if self.in_place:
+        reply = self._asked("call", *args, **kwargs)
+        if self._in_place:
             for index, content in reply.get("changed", ()):
-                _change(args[index], self.link.value({"value": content}))
-        return self.link.value(reply)
+                _change(args[index], self._link.value({"value": content}))
+        return self._link.value(reply)
 
 
 def _change(argument: Any, now: Any) -> None:
@@ -145,33 +208,35 @@ def _change(argument: Any, now: Any) -> None:
 
 class _Iterator(wire.StandIn):
     def __init__(self, link: Link, handle: int):
-        self.link, self.handle = link, handle
+        self._link, self._handle = link, handle
 
     def __iter__(self) -> _Iterator:
         return self
 
     def __next__(self) -> Any:
-        reply = self.link.ask(do="next", handle=self.handle)
+        reply = self._link.ask(do="next", handle=self._handle)
         if reply.get("end"):
             raise StopIteration
-        return self.link.value(reply)
+        return self._link.value(reply)
 
 
 _IN_PLACE = "__in_place__"
 
 
 class _MarkStatements(ast.NodeTransformer):
-    """``f(x)`` as a statement becomes ``__in_place__(f)(x)``."""
+    """``f(x)`` as a statement becomes ``__in_place__(f)(x)``, ``Solution().sort(x)`` too."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
+        if isinstance(node.value, ast.Call):
             marker = ast.Name(_IN_PLACE, ast.Load())
             node.value.func = ast.Call(marker, [node.value.func], [])
         return self.generic_visit(node)
 
 
 def _in_place(function: Any) -> Any:
-    return _Function(function.link, function.handle, function.name, True) if isinstance(function, _Function) else function
+    if not isinstance(function, _Function):
+        return function
+    return _Function(function._link, in_place=True, **function._target)
 
 
 def _prepared(test: str) -> tuple[CodeType, set[str], set[str]]:

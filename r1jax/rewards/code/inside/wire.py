@@ -25,20 +25,7 @@ class Unsendable(Exception):
 class StandIn:
     """What stands here for a value that stayed in the other process, where it has a number."""
 
-    handle: int
-
-
-class Opaque(StandIn):
-    """An object of which only its class's name and its truth are known here. It equals nothing but itself."""
-
-    def __init__(self, handle: int, name: str, truth: bool):
-        self.handle, self._name, self._truth = handle, name, truth
-
-    def __bool__(self) -> bool:
-        return self._truth
-
-    def __repr__(self) -> str:
-        return f"<{self._name}>"
+    _handle: int
 
 
 class Ended(Exception):
@@ -93,11 +80,11 @@ def encode(value: Any, handle: Callable[[Any], int] | None = None) -> Any:
     if type(value) is decimal.Decimal:
         return {"decimal": str(value)}
     if isinstance(value, StandIn):
-        return {"yours": value.handle}
+        return {"yours": value._handle}
     if handle is not None:
         if callable(value):
             return {"function": handle(value)}
-        if hasattr(type(value), "__iter__"):
+        if hasattr(type(value), "__next__"):
             return {"iterator": handle(iter(value))}
         return {"object": [handle(value), type(value).__name__, bool(value)]}
     raise Unsendable(f"an object of class {type(value).__name__}, which is no plain data")
