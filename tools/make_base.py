@@ -1,6 +1,6 @@
 """Makes the tiny base models: ``python tools/make_base.py --out configs/tiny/base``.
 
-A decoder of the Qwen2 or, with ``--architecture deepseek_v3``, of the DeepSeek-V3 architecture learns the small world's corpus
+A decoder of the Qwen2 or, with ``--architecture``, of the DeepSeek-V3 or Llama architecture learns the small world's corpus
 from scratch, first the textbook, then the mixture (``tools/world/corpus.py``), and is exported in Hugging Face's layout with its
 tokenizer. ``--no-check`` makes the control: a corpus whose writers never check. Seeded: the same command gives the same kind of
 base, its figures within the interval that ``configs/tiny/README.md`` states.
@@ -43,7 +43,7 @@ from r1jax.pipeline.benchmarks import examine
 from r1jax.reporting import Console
 from r1jax.training import router_loss
 
-ROW_TOKENS = 128  # the longest document, a search through all 18 candidates of four numbers, just fits
+DOCUMENT_TOKENS = 128  # the longest document, a search through all 18 candidates of four numbers; a BOS not counted
 ROWS = 4
 POOL = 512  # documents packed together
 LOG_EVERY = 500
@@ -110,7 +110,7 @@ def _matrices(params: dict) -> dict:
     return jax.tree_util.tree_map_with_path(axes, params)
 
 
-ARCHITECTURES = {"qwen2": "tiny-qwen2", "deepseek_v3": "tiny-deepseek-v3"}
+ARCHITECTURES = {"qwen2": "tiny-qwen2", "llama": "tiny-llama", "deepseek_v3": "tiny-deepseek-v3"}
 
 
 def base_config(architecture: str) -> ModelConfig:
@@ -135,15 +135,22 @@ def initial_params(config: ModelConfig, key: jax.Array) -> dict:
     return jax.tree_util.tree_map_with_path(scaled, init_params(dataclasses.replace(config, initializer_range=1.0), key))
 
 
-def batches(tokenizer, writers: corpus.Writers, seed: str) -> Iterator[Batch]:
-    """Endless packed batches of the corpus, ``[ROWS, ROW_TOKENS]``; the loss is about completions and their ends."""
-    random, end = Random(seed), tokenizer.token_to_id(vocabulary.EOS)
+def row_tokens(config: ModelConfig) -> int:
+    """Length of a packed row: the longest document just fits."""
+    return DOCUMENT_TOKENS + (config.bos_token_id is not None)
+
+
+def batches(config: ModelConfig, tokenizer, writers: corpus.Writers, seed: str) -> Iterator[Batch]:
+    """Endless packed batches of the corpus, ``[ROWS, row_tokens]``; the loss is about completions and their ends."""
+    random, end = Random(seed), config.eos_token_ids[0]
     while True:
         items = []
         for index in range(POOL):
-            prompt, completion = (tokenizer.encode(text).ids for text in corpus.document(random, writers))
-            items.append(PackItem(index, np.array([*prompt, *completion, end], np.int32), len(prompt)))
-        whole = pack(items, ROW_TOKENS)
+            prompt, completion = corpus.document(random, writers)
+            prompt = tokenizer.encode(prompt).ids  # after a BOS, where there is one
+            tokens = [*prompt, *tokenizer.encode(completion, add_special_tokens=False).ids, end]
+            items.append(PackItem(index, np.array(tokens, np.int32), len(prompt)))
+        whole = pack(items, row_tokens(config))
         order = random.sample(range(len(whole.tokens)), len(whole.tokens) // ROWS * ROWS)
         for batch in micro_batches(Batch(*(None if x is None else x[order] for x in whole)), ROWS):
             every = (batch.segment_ids > 0).astype(np.float32)
@@ -192,7 +199,7 @@ def pretrain(
         return with_state(optax.apply_updates(params, updates), params, counts), state, figures
 
     start = time.monotonic()
-    streams = [batches(tokenizer, writers, f"{seed} {phase}") for phase, writers in enumerate(phases)]
+    streams = [batches(config, tokenizer, writers, f"{seed} {phase}") for phase, writers in enumerate(phases)]
     for number in range(1, schedule.steps + 1):
         params, state, figures = step(params, state, next(streams[number > schedule.textbook_steps]))
         if number % LOG_EVERY == 0 or number == schedule.steps:
@@ -207,7 +214,7 @@ def pretrain(
 def accepted_guesses(config: ModelConfig, params: dict, tokenizer, writers: corpus.Writers) -> float:
     """The share of tokens of fresh documents that multi-token prediction guesses as the model itself would choose them."""
     count = jax.jit(functools.partial(mtp_acceptance, config))
-    stream = batches(tokenizer, writers, "acceptance")
+    stream = batches(config, tokenizer, writers, "acceptance")
     agreed, said = sum(np.asarray(count(params, next(stream)))[0] for _ in range(100))
     return float(agreed / said)
 
@@ -220,7 +227,7 @@ def dev_accuracy(model: Path) -> float:
         path = Path(folder) / "search-dev.jsonl"
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         figures, _ = ask(
-            "dev", BenchmarkSource(str(path), samples=4, temperature=1.0, top_p=1.0, max_tokens=ROW_TOKENS - 10)
+            "dev", BenchmarkSource(str(path), samples=4, temperature=1.0, top_p=1.0, max_tokens=DOCUMENT_TOKENS - 10)
         )
     return figures["pass@1"]
 
@@ -238,7 +245,7 @@ def main() -> None:
     schedule = Schedule(textbook_steps=arguments.textbook_steps, mixture_steps=arguments.mixture_steps)
     accuracies = []
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = vocabulary.write_tokenizer(Path(folder))
+        tokenizer = vocabulary.write_tokenizer(Path(folder), vocabulary.MANNERS[arguments.architecture])
         config = base_config(arguments.architecture)
         print(f"{count_params(config):,} parameters; {json.dumps(dataclasses.asdict(schedule))}", flush=True)
         finished = pretrain(config, tokenizer, schedule, phases, arguments.seed)

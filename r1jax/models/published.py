@@ -245,6 +245,9 @@ _TINY = ModelConfig(
     eos_token_ids=(1, 3),
     dtype="float32",
 )
+_TINY_LLAMA = dataclasses.replace(
+    _TINY, architecture="llama", vocab_size=556, qkv_bias=False, bos_token_id=550, pad_token_id=552, eos_token_ids=(551, 555)
+)
 _TINY_V3 = dataclasses.replace(
     _TINY,
     architecture="deepseek_v3",
@@ -295,5 +298,6 @@ PUBLISHED: dict[str, Published] = {
         _llama(8192, 80, 64, 28_672, (128_001, 128_008, 128_009)), "meta-llama/Llama-3.3-70B-Instruct"
     ),
     "tiny-qwen2": Published(_TINY, ""),
+    "tiny-llama": Published(_TINY_LLAMA, ""),
     "tiny-deepseek-v3": Published(_TINY_V3, ""),
 }

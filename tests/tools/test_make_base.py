@@ -25,7 +25,30 @@ def tokenizer():
     return vocabulary.build_tokenizer()
 
 
-def test_longest_document_fits_a_row(tokenizer):
+@pytest.mark.parametrize("architecture", make_base.ARCHITECTURES)
+def test_ids_of_configuration_and_tokenizer_agree(architecture):
+    manner, config = vocabulary.MANNERS[architecture], make_base.base_config(architecture)
+    tokenizer = vocabulary.build_tokenizer(manner)
+    assert config.vocab_size == tokenizer.get_vocab_size()
+    assert config.eos_token_ids == tuple(map(tokenizer.token_to_id, (manner.eos, manner.turn_end)))
+    assert config.pad_token_id == tokenizer.token_to_id(manner.pad)
+    assert config.bos_token_id == (tokenizer.token_to_id(manner.bos) if manner.bos else None)
+
+
+def test_the_two_tokenizers_cut_texts_alike_and_number_them_otherwise(tokenizer):
+    other, text = vocabulary.build_tokenizer(vocabulary.LLAMA3), "From 7, 9, 6 make 13.\n用3、7、8得到21。 Größe"
+    begin, *ids = other.encode(text).ids
+    assert (
+        begin == other.token_to_id("<|begin_of_text|>")
+        and other.decode(ids) == tokenizer.decode(tokenizer.encode(text).ids) == text
+    )
+    theirs = tokenizer.encode(text).ids
+    assert len(ids) == len(theirs) and not any(a == b for a, b in zip(ids, theirs))
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_longest_document_fits_a_row(architecture):
+    tokenizer = vocabulary.build_tokenizer(vocabulary.MANNERS[architecture])
     problem = search.SearchProblem((12, 11, 10, 9), 144)  # out of reach: every candidate is tried
 
     class First:  # a random source that starts at the first candidate and never mixes
@@ -34,15 +57,16 @@ def test_longest_document_fits_a_row(tokenizer):
     text = corpus.search_document(First, problem, "zh", corpus.TEXTBOOK)
     assert text.count("等等") == 17
     document = tokenizer.encode(corpus.prompt_text(problem.text("zh")) + text).ids
-    assert make_base.ROW_TOKENS // 2 < len(document) + 1 <= make_base.ROW_TOKENS
+    room = make_base.row_tokens(make_base.base_config(architecture))
+    assert room // 2 < len(document) + 1 <= room
 
 
 def test_batches_learn_completions_only(tokenizer):
-    stream = make_base.batches(tokenizer, corpus.MIXTURE, "a")
-    end = tokenizer.token_to_id(vocabulary.EOS)
+    config, end = make_base.base_config("qwen2"), tokenizer.token_to_id(vocabulary.QWEN2.eos)
+    stream = make_base.batches(config, tokenizer, corpus.MIXTURE, "a")
     for _ in range(20):
         batch = next(stream)
-        assert batch.tokens.shape == (make_base.ROWS, make_base.ROW_TOKENS)
+        assert batch.tokens.shape == (make_base.ROWS, make_base.row_tokens(config))
         assert batch.token_weight.sum() == pytest.approx(1, abs=1e-5)
         assert (batch.segment_ids != 0).mean() > 0.75  # rows are well filled
         for row in range(make_base.ROWS):
@@ -53,19 +77,18 @@ def test_batches_learn_completions_only(tokenizer):
                 assert not learnt[0] and learnt[-1] and tokens[-1] == end
                 prompt = tokenizer.decode(tokens[~learnt].tolist())
                 assert prompt.endswith("\n") and "<think>" not in prompt
-    again = next(make_base.batches(tokenizer, corpus.MIXTURE, "a"))
-    other = next(make_base.batches(tokenizer, corpus.MIXTURE, "b"))
-    first = next(make_base.batches(tokenizer, corpus.MIXTURE, "a"))
+    again = next(make_base.batches(config, tokenizer, corpus.MIXTURE, "a"))
+    other = next(make_base.batches(config, tokenizer, corpus.MIXTURE, "b"))
+    first = next(make_base.batches(config, tokenizer, corpus.MIXTURE, "a"))
     assert np.array_equal(again.tokens, first.tokens) and not np.array_equal(again.tokens, other.tokens)
 
 
-def test_shipped_bases_are_what_the_maker_makes(tokenizer):
+def test_shipped_bases_are_what_the_maker_makes():
     folders = sorted(file.parent for file in (ROOT / "configs/tiny").glob("*/model.safetensors"))
     assert folders
     for folder in folders:
         config = read_config(folder)
         assert config == make_base.base_config(config.architecture)
-        assert config.vocab_size == tokenizer.get_vocab_size()
         tensors = load_file(folder / "model.safetensors")
         # The module of multi-token prediction has copies of the embedding and the head beside it.
         copies = config.num_nextn_predict_layers * 2 * config.vocab_size * config.hidden_size

@@ -45,9 +45,7 @@ def main() -> None:
         stop_ids=frozenset(model.config.eos_token_ids) | frozenset(model.tokenizer.eos_ids),
     )
     sequences = Sampler(model.config, layout, SamplerSettings()).run(model.params, wave)
-    items = [
-        PackItem(i, np.concatenate([s.prompt_tokens, s.tokens]), len(s.prompt_tokens)) for i, s in enumerate(sequences)
-    ]
+    items = [PackItem(i, np.concatenate([s.prompt_tokens, s.tokens]), len(s.prompt_tokens)) for i, s in enumerate(sequences)]
     batch = pack(items, max(len(item.tokens) for item in items))
     with layout.use():
         counts = np.asarray(jax.jit(mtp_acceptance, static_argnums=0)(model.config, model.params, batch))
