@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-# A word of a spaced script, one character of an unspaced one, or one other sign.
-_TOKEN = re.compile(r"[^\W_\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ud7ff\uf900-\ufaff]+|[^\s_]")
+# A word of a spaced script (its next 16 letters: a word that never ends is none), one character of an unspaced one, or one
+# other sign.
+_TOKEN = re.compile(r"[^\W_\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ud7ff\uf900-\ufaff]{1,16}|[^\s_]")
 _UNIT = re.compile(r"[^\n.!?;。！？；]+")
 _SHORTEST_UNIT = 8  # characters without blanks: "So" or "3*7=21" may come again
 

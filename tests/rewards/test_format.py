@@ -25,6 +25,7 @@ def test_the_form(completion):
         "<think>   \n</think><answer>4</answer>",
         "<think>\u200b\u200d</think><answer>4</answer>",
         "<think>...</think><answer>4</answer>",
+        "<think>\u3164</think><answer>4</answer>",  # a letter that nobody sees
         "<think>a</think><answer></answer>",
         "<think>a</think><answer> </answer>",
         "<think>a</think>4",

@@ -65,6 +65,35 @@ def test_swapping_the_languages_swaps_the_scores(items):
     assert language_consistency(text, "zh") == language_consistency(mirror, "en") == pytest.approx(1 - share, abs=1e-12)
 
 
+REASONING = {
+    "en": (
+        "We first add the two numbers together.",
+        "Then we divide the result by seven.",
+        "So the train arrives before noon.",
+    ),
+    "zh": ("我们先把这两个数加起来。", "然后我们把结果除以七。", "所以火车在中午之前到达。"),
+    "fr": ("Nous ajoutons d'abord les deux nombres.", "Ensuite nous divisons par sept.", "Donc le train arrive avant midi."),
+    "de": (
+        "Zuerst addieren wir die Zahlen.",
+        "Dann teilen wir das Ergebnis durch sieben.",
+        "Also kommt der Zug vor Mittag an.",
+    ),
+    "es": ("Primero sumamos los dos números.", "Luego dividimos el resultado entre siete.", "Así que el tren llega pronto."),
+    "ru": ("Сначала мы складываем числа.", "Затем мы делим результат на семь.", "Поэтому поезд приходит рано."),
+}
+
+
+@pytest.mark.parametrize("one, other", [(a, b) for a in REASONING for b in REASONING if a < b])
+def test_a_sentence_of_another_language_counts_as_that(one, other):
+    def score(inner, outer, target):
+        text = " ".join((REASONING[outer][0], REASONING[inner][1], REASONING[outer][2]))
+        return language_consistency(f"<think>{text}</think>", target)
+
+    assert score(other, one, one) + score(other, one, other) == pytest.approx(1)
+    assert 0.5 < score(other, one, one) < 0.8  # two of three sentences
+    assert abs(score(other, one, one) - score(one, other, other)) < 0.2  # a translation has not the same number of words
+
+
 def test_the_small_worlds_mixed_reasoning():
     assert language_consistency("<think>try 9-4=5 wait 9*4=36</think><answer>9*4</answer>", "en") == 1.0
     assert language_consistency("<think>试9-4=5等等9*4=36</think><answer>9*4</answer>", "zh") == 1.0

@@ -53,6 +53,7 @@ def test_loops_cost_and_honest_reasoning_does_not():
     assert repetition_penalty("wait " * 500) < -0.95
     assert repetition_penalty("等等" * 500) < -0.95
     assert repetition_penalty(honest * 10) < -0.8
+    assert repetition_penalty("a" * 2_000) < -0.9 and repetition_penalty("haha" * 500) < -0.9
 
 
 def test_long_texts_take_linear_time():

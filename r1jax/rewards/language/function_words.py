@@ -11,24 +11,34 @@ FUNCTION_WORDS = {
     "de": """der die das und ist nicht ein eine einen einem einer eines zu mit den dem des auf für von im sich auch es an werden
         aus er hat dass sie nach wird bei um am sind noch wie wir haben nur oder aber vor zur bis mehr durch man sein wurde
         sehr so zum war kann ich ihr diese dieser dieses wenn unter als über ihre mich dir mir uns kein keine doch schon also
-        dann warum weil gibt müssen können hier jetzt damit""",
+        dann warum weil gibt müssen können hier jetzt damit
+        zuerst zahl zahlen ergebnis drei vier fünf sechs sieben acht neun zehn zwei immer nie erste nächste jeder ist's""",
     "fr": """le la les de des du un une et est en que qui dans pour pas sur au avec par plus ne se ce il elle nous vous ils sont
         mais ou où son sa ses leur cette ces été être avoir fait comme tout si je tu on aux donc car alors très aussi bien
-        sans peut même entre après l' d' qu' c' j' n' s' m' t' puis chaque quand deux""",
+        sans peut même entre après l' d' qu' c' j' n' s' m' t' puis chaque quand deux
+        d'abord ainsi puisque résultat nombre nombres trois quatre cinq huit neuf fois toujours jamais calculer trouver
+        prochain""",
     "es": """el la los las de del y en que un una es por con no se para su al lo como más pero sus le ya o este sí porque esta
         entre cuando muy sin sobre también me hasta hay donde quien desde todo nos durante todos uno les ni contra otros ese
         eso ante ellos esto mí antes algunos qué unos yo otro otras él tanto esa estos mucho son está están ser tiene puede
-        entonces cada dos así ahora""",
+        entonces cada dos así ahora
+        luego primero después siguiente número números resultado tenemos sabemos tres cuatro cinco seis siete ocho nueve
+        diez veces siempre nunca calcular""",
     "pt": """o a os as de do da dos das e em um uma que é por com não se para na no nos nas ao aos mais como mas foi ele ela seu
         sua ou quando muito já está também só pelo pela até isso entre depois sem mesmo eu você nós são ser tem pode então cada
-        seus suas porque esta este isto há onde dois assim""",
+        seus suas porque esta este isto há onde dois assim
+        primeiro próximo número números resultado temos sabemos três quatro cinco seis sete oito nove dez vezes sempre
+        nunca calcular""",
     "it": """il lo la i gli le di del della dei delle un una uno e è che in non per con si da al alla sono come ma anche più nel
         nella questo questa se ci io lui lei noi loro ha ho essere stato dove quando chi perché molto così poi quindi ogni due
-        tutti tutto ancora suo sua dal dalla sul sulla l' dell' nell' all' un' c' d' quest' può fare""",
+        tutti tutto ancora suo sua dal dalla sul sulla l' dell' nell' all' un' c' d' quest' può fare
+        prima dopo numero numeri risultato abbiamo sappiamo tre quattro cinque sei sette otto nove dieci volte sempre mai
+        calcolare""",
     "nl": """de het een en van ik te dat die in is niet zijn op aan met als voor er maar om hem dan zou wat mijn men dit zo door
         over ze zich bij ook tot je mij uit der daar haar naar heb hoe heeft hebben deze u want nog zal me zij nu ge geen
         omdat iets worden toch al waren veel meer doen moet zonder kan hun dus alles onder ja eens hier wie werd wij we
-        elke twee dus eerst""",
+        elke twee dus eerst
+        getal getallen resultaat drie vier vijf zes zeven negen tien keer altijd nooit eerste volgende""",
     "sv": """och i att det som en på är av för med den till inte om ett han men var jag sig från vi så kan när år säger hon under
         också efter eller nu sin där vid mot ska skulle kommer ut får finns vara hade alla andra mycket här då sedan över bara
         in blir upp även vad dem din mitt detta varje två""",
