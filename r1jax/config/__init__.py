@@ -5,7 +5,7 @@ A recipe names models, data sets and benchmarks, and lists stages. A stage's inp
 """
 
 from r1jax.config.errors import RecipeError, nearest
-from r1jax.config.kinds import BUILT_IN_KINDS, REQUIRED_INPUTS, SAFE_TO_CHANGE, GRPOSettings
+from r1jax.config.kinds import BUILT_IN_KINDS, REQUIRED_INPUTS, SAFE_TO_CHANGE, GRPOSettings, SFTSettings
 from r1jax.config.parts import (
     AdvantageSettings,
     LossSettings,
@@ -52,6 +52,7 @@ __all__ = [
     "RewardSettings",
     "RouterSettings",
     "SAFE_TO_CHANGE",
+    "SFTSettings",
     "STAGE_KEYS",
     "SamplerSettings",
     "StageSettings",

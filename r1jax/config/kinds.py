@@ -68,6 +68,34 @@ class GRPOSettings:
     workers: WorkerSettings = WorkerSettings()
 
 
+@dataclass(frozen=True)
+class SFTSettings:
+    """Supervised fine-tuning: cold start, the SFT of R1, distillation by a teacher's text. The defaults are the paper's
+    (arXiv 2501.12948, B.4.2): 2 epochs, 128 sequences an update, cosine from 5e-5 to 5e-6, 32,768 tokens of context.
+
+    ``steps``: optimizer updates; 0: as many as ``epochs`` of the data take. ``batch_sequences``: examples of an update.
+    ``max_tokens``: longer examples, prompt and completion together, are left out. ``row_tokens``: length of a packed row
+    (0: the longest example). ``router.replay`` is not read: there is no rollout. ``mtp_coefficient``: of the loss of
+    multi-token prediction, which here, as in pre-training, moves the whole model. The other keys: see ``GRPOSettings``.
+    """
+
+    epochs: int = 2
+    steps: int = 0
+    batch_sequences: int = 128
+    max_tokens: int = 32_768
+    aggregation: str = "token_mean"
+    row_tokens: int = 0
+    rows_per_microbatch: int = 8
+    checkpoint_every: int = 50
+    evaluate_every: int = 0
+    track: tuple[str, ...] = ()
+    compute_dtype: str = ""
+    remat: str = "nothing"
+    optimizer: OptimizerSettings = OptimizerSettings(lr=5e-5, schedule="cosine", final_lr_ratio=0.1)
+    router: RouterSettings = RouterSettings()
+    mtp_coefficient: float = 0.0
+
+
 # Keys of a stage's settings that may change when a run is resumed: they change what is shown or how fast, not what happens.
 # Bounds on grading are among them: else a run that one overloaded moment has stopped could never go on.
 SAFE_TO_CHANGE = frozenset(
@@ -75,5 +103,8 @@ SAFE_TO_CHANGE = frozenset(
 )
 
 # kind -> (settings, class). A user's kind is "package.module:Class", whose ``settings`` is its dataclass.
-BUILT_IN_KINDS: dict[str, tuple[type, str]] = {"grpo": (GRPOSettings, "r1jax.pipeline.grpo:GRPOStage")}
-REQUIRED_INPUTS = {"grpo": ("model", "data")}
+BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
+    "grpo": (GRPOSettings, "r1jax.pipeline.grpo:GRPOStage"),
+    "sft": (SFTSettings, "r1jax.pipeline.sft:SFTStage"),
+}
+REQUIRED_INPUTS = {"grpo": ("model", "data"), "sft": ("model", "data")}

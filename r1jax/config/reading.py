@@ -94,6 +94,16 @@ def read_dataclass(kind: type, value: Any, where: str) -> Any:
     for key in value:
         if key not in known:
             raise RecipeError(f"unknown key {where}.{key}{nearest(key, known)}")
+    given = {}
+    for f in dataclasses.fields(kind):
+        if f.name not in value:
+            continue
+        here = f"{where}.{f.name}"
+        if dataclasses.is_dataclass(f.default):
+            # What is not given stays as this field's default has it, which may be another than its type's.
+            given[f.name] = _read_changes(f.default, value[f.name], here)
+        else:
+            given[f.name] = read_value(hints[f.name], value[f.name], here)
     missing = [
         f.name
         for f in dataclasses.fields(kind)
@@ -101,7 +111,13 @@ def read_dataclass(kind: type, value: Any, where: str) -> Any:
     ]
     if missing:
         raise RecipeError(f"{where} lacks {', '.join(missing)}")
-    return kind(**{key: read_value(hints[key], v, f"{where}.{key}") for key, v in value.items()})
+    return kind(**given)
+
+
+def _read_changes(default: Any, value: Any, where: str) -> Any:
+    """A copy of ``default`` with the keys of a mapping changed."""
+    read = read_dataclass(type(default), value, where)
+    return dataclasses.replace(default, **{key: getattr(read, key) for key in value or {}})
 
 
 def import_name(path: str, where: str) -> Any:

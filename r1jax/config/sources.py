@@ -14,10 +14,11 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A prompt set: JSONL.
+    """A prompt set, or examples with completions: JSONL or Parquet.
 
     ``template``, ``grader``: for rows that name none. ``limit``: the first so many rows only (0: all).
     ``prompt_field``, ``answer_field``: empty means the usual names (question, problem, Question/Body; answer, Answer).
+    ``completion_field``: what supervised fine-tuning learns; empty means ``completion``.
     """
 
     path: str
@@ -25,6 +26,7 @@ class DataSource:
     grader: str = "verify_math"
     prompt_field: str = ""
     answer_field: str = ""
+    completion_field: str = ""
     limit: int = 0
 
 

@@ -49,11 +49,9 @@ def load_prompts(source: DataSource, root: epath.PathLike = ".") -> list[PromptR
     Raises:
       DataError: no such file, no rows, a broken line, a missing field, an unknown template; it names file and line.
     """
-    path = epath.Path(root) / source.path  # an absolute path replaces the root
-    if not path.exists():
-        raise DataError(f"data set {source.path}: there is no file {path}")
+    path = data_file(source, root)
     rows = []
-    for number, row in _read_rows(path):
+    for number, row in read_rows(path):
         rows.append(_prompt_row(len(rows), row, source, f"{path}:{number}"))
         if len(rows) == source.limit:
             break
@@ -62,8 +60,24 @@ def load_prompts(source: DataSource, root: epath.PathLike = ".") -> list[PromptR
     return rows
 
 
-def _read_rows(path: epath.Path) -> Iterator[tuple[int, Any]]:
-    """(line or row number from 1, row) of each row."""
+def data_file(source: DataSource, root: epath.PathLike = ".") -> epath.Path:
+    """Where a data set lies; a relative path is looked up from ``root``.
+
+    Raises:
+      DataError: there is no file.
+    """
+    path = epath.Path(root) / source.path  # an absolute path replaces the root
+    if not path.exists():
+        raise DataError(f"data set {source.path}: there is no file {path}")
+    return path
+
+
+def read_rows(path: epath.Path) -> Iterator[tuple[int, Any]]:
+    """(line or row number from 1, row) of each row of JSONL or Parquet.
+
+    Raises:
+      DataError: a line that is no JSON, no Parquet reader.
+    """
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet
@@ -87,26 +101,52 @@ def _prompt_row(index: int, row: Any, source: DataSource, where: str) -> PromptR
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
     grader = row.get("grader") or source.grader
+    if not isinstance(grader, str):
+        raise DataError(f"{where}: grader must be text, not {grader!r:.80}")
+    template, problem = read_template(row, source, where), read_problem(row, source.prompt_field, where)
+    return PromptRow(index, problem, _answer(row, source.answer_field, grader, where), template, grader, dict(row))
+
+
+def read_template(row: Mapping[str, Any], source: DataSource, where: str) -> str:
+    """The row's prompt template, or its source's.
+
+    Raises:
+      DataError: it is unknown; ``where`` names the row.
+    """
     template = row.get("template") or source.template
-    for name, value in (("grader", grader), ("template", template)):
-        if not isinstance(value, str):
-            raise DataError(f"{where}: {name} must be text, not {value!r:.80}")
+    if not isinstance(template, str):
+        raise DataError(f"{where}: template must be text, not {template!r:.80}")
     try:
         check_template(template)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
-    problem = _problem(row, source.prompt_field, where)
-    if not problem.strip():
-        raise DataError(f"{where}: the problem is empty")
+    return template
+
+
+def read_problem(row: Mapping[str, Any], field: str, where: str) -> str:
+    """The problem under ``field``, or its usual names: problem (MATH), question (GSM8K), Body and Question (SVAMP).
+
+    Raises:
+      DataError: it is missing, empty, no text; ``where`` names the row.
+    """
+    problem = _find_problem(row, field, where)
+    check_text(problem, "problem", where)
+    return problem
+
+
+def check_text(text: Any, name: str, where: str) -> None:
+    """Refuses what is no text, is empty or is not valid Unicode: a DataError that names it and ``where``."""
+    if not isinstance(text, str):
+        raise DataError(f"{where}: {name} must be text, not {text!r:.80}")
+    if not text.strip():
+        raise DataError(f"{where}: the {name} is empty")
     try:
-        problem.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{where}: the problem is not valid Unicode: {error}") from None
-    return PromptRow(index, problem, _answer(row, source.answer_field, grader, where), template, grader, dict(row))
+        raise DataError(f"{where}: the {name} is not valid Unicode: {error}") from None
 
 
-def _problem(row: Mapping[str, Any], field: str, where: str) -> str:
-    """The problem under its usual names: problem (MATH), question (GSM8K), Body and Question (SVAMP)."""
+def _find_problem(row: Mapping[str, Any], field: str, where: str) -> str:
     if not field and "Body" in row and "Question" in row:
         body, question = str(row["Body"]).strip(), str(row["Question"]).strip()
         if body and body[-1] not in ".?!,;:":

@@ -55,6 +55,9 @@ class Tokenizer:
       bos_id: id of the beginning of sequence, or None.
       adds_bos: whether a plain text (not a rendered chat) begins with it.
       eos_ids: every id that ends a sequence.
+      eos_id: the tokenizer's own end of sequence (else what the model's config names first), or None: what ends a text that
+        is to be learnt.
+      turn_end_id: what the chat template writes after an assistant's words, or None.
       pad_id: filler for arrays; see above.
       special_ids: ids that ``decode(..., skip_special=True)`` leaves out.
       chat: the chat template, or None.
@@ -73,10 +76,11 @@ class Tokenizer:
         self._backend = backend
         self.bos_id, self.adds_bos, self.chat, self.source = bos_id, adds_bos and bos_id is not None, chat, source
         self.vocab_size, self.special_ids = backend.size, backend.special_ids
-        ends = {*eos_ids, *(backend.added[t] for t in TURN_ENDS if t in backend.added)}
-        if chat is not None:
-            ends.add(self._turn_end(chat))
-        self.eos_ids: frozenset[int] = frozenset(ends - {None})
+        ends = [end for end in eos_ids if end is not None]
+        self.eos_id: int | None = ends[0] if ends else None
+        self.turn_end_id: int | None = None if chat is None else self._turn_end(chat)
+        ends += [*(backend.added[t] for t in TURN_ENDS if t in backend.added), self.turn_end_id]
+        self.eos_ids: frozenset[int] = frozenset(ends) - {None}
         self.pad_id: int = pad_id if pad_id is not None else min(self.eos_ids, default=0)
 
     @classmethod
@@ -108,7 +112,7 @@ class Tokenizer:
                 bos, named["bos_token"] = backend.bos, backend.token(backend.bos) if backend.bos is not None else None
             if "eos_token" not in settings:
                 ends, named["eos_token"] = (
-                    [*ends, backend.eos],
+                    [backend.eos, *ends],
                     backend.token(backend.eos) if backend.eos is not None else None,
                 )
             pad = backend.pad if pad is None else pad

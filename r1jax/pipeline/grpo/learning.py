@@ -17,10 +17,11 @@ from r1jax import sharding
 from r1jax.config import GRPOSettings
 from r1jax.data.batch import Batch
 from r1jax.data.packing import PackItem, micro_batches, pack, spread
-from r1jax.losses import merge_metrics, token_weights
+from r1jax.losses import token_weights
 from r1jax.models import ModelConfig, param_shardings
 from r1jax.models.precision import cast
 from r1jax.pipeline.grpo.objective import policy_loss
+from r1jax.pipeline.updates import make_update
 from r1jax.rollout.wave import SampledSequence
 from r1jax.scoring import Scorer
 from r1jax.training import (
@@ -145,7 +146,9 @@ class Learner:
         for epoch in range(self._settings.epochs):
             for number in rng.permutation(len(minibatches)) if epoch else range(len(minibatches)):
                 started = time.monotonic()
-                state, metrics = self._update(state, minibatches[number])
+                state, metrics = make_update(
+                    state, minibatches[number], self._zero_grads, self._micro_step, self._apply_step
+                )
                 seconds["update_s"] = seconds.get("update_s", 0.0) + time.monotonic() - started
                 yield state, metrics
 
@@ -181,12 +184,3 @@ class Learner:
         if self.needs_reference:
             batch = batch._replace(ref_logprobs=self._score(state.reference, scored))
         return batch
-
-    def _update(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, dict[str, float]]:
-        grads, parts = self._zero_grads(), []
-        for batch in batches:
-            grads, metrics = self._micro_step(state.params, grads, batch)
-            parts.append(metrics)
-        state, applied = self._apply_step(state, grads)
-        parts, applied = jax.device_get((parts, applied))
-        return state, merge_metrics(parts) | {name: float(value) for name, value in applied.items()}

@@ -36,6 +36,7 @@ from r1jax.pipeline.grpo.objective import ADVANTAGE_RULES, policy_loss, rollout_
 from r1jax.pipeline.grpo.views import write_view
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
+from r1jax.pipeline.updates import record_update
 from r1jax.rewards import RewardPool
 from r1jax.rewards.mixing import DEFAULT_TYPE, mix_by_type, part_names, prompt_type, weights_of_type
 from r1jax.rewards.parts import PartSettings
@@ -156,30 +157,6 @@ def read_prompts(
     if not prompts:
         raise ValueError(f"no prompt of {source.path} fits max_prompt_tokens {longest}; raise it")
     return prompts
-
-
-def record_update(stage: epath.Path, metrics: Mapping[str, float]) -> None:
-    """Leaves the metrics of an update (``step`` among them) on disk, its record last; one that has happened already, and is
-    replayed from a recorded wave, stays as it is.
-
-    A loss or gradient that is not finite ends the run here, with its last checkpoint as it was. That the apply-step then
-    keeps parameters and moments (``skipped``) only keeps the state in memory whole for those who look at it: to go on would
-    hide what has broken.
-
-    Raises:
-      FloatingPointError: a figure is not finite.
-    """
-    folder = stage / "updates" / f"{metrics['step']:06d}"
-    if records.committed(folder):
-        return
-    wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
-    if wrong:
-        raise FloatingPointError(
-            f"update {metrics['step']}: {', '.join(wrong)} not finite; the last checkpoint is unharmed. Another run with a "
-            "lower optimizer.lr or a longer warm-up may not get here"
-        )
-    records.write_atomic(folder / "metrics.json", json.dumps(metrics))
-    records.commit(folder, ["metrics.json"])
 
 
 class GRPOStage:

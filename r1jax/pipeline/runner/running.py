@@ -18,18 +18,27 @@ from r1jax.pipeline.stage import StopRequested
 from r1jax.reporting import Console
 from r1jax.reporting.exports import PACKAGES, exporting, missing_package
 
+LEARN_EXAMPLES = frozenset({"sft"})  # kinds whose data are completions to be learnt, not problems to be solved
+
 
 def check_data(recipe: config.Recipe) -> None:
-    """Reads benchmarks, and the prompt sets of built-in stages, so that a broken row is found now and not after hours.
+    """Reads benchmarks, and the data of built-in stages, so that a broken row is found now and not after hours.
 
     Raises:
-      RecipeError: a file that does not hold problems with answers, or a grader that there is not.
+      RecipeError: a file that does not hold problems with answers, or examples where a stage learns those; a grader that
+        there is not.
     """
-    from r1jax.data import load_prompts
+    from r1jax.data import check_examples, load_prompts
     from r1jax.rewards.graders import grader
 
     # What a stage of the user's own reads need not be problems.
-    prompts = {stage.inputs.get("data", "") for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
+    read = {(stage.inputs.get("data", ""), stage.kind) for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
+    for name in sorted({name for name, kind in read if kind in LEARN_EXAMPLES and name in recipe.data}):
+        try:
+            check_examples(recipe.data[name])
+        except ValueError as error:
+            raise config.RecipeError(f"data.{name}: {error}") from error
+    prompts = {name for name, kind in read if kind not in LEARN_EXAMPLES}
     sources = {f"data.{name}": source for name, source in recipe.data.items() if name in prompts}
     sources |= {f"benchmarks.{name}": source for name, source in recipe.benchmarks.items()}
     own: dict[str, str] = {}  # a user's own grader -> where it was met first

@@ -1,0 +1,5 @@
+"""Supervised fine-tuning: ``kind: sft``."""
+
+from r1jax.pipeline.sft.stage import SFTStage
+
+__all__ = ["SFTStage"]
