@@ -236,7 +236,7 @@ def test_every_recipe_of_configs_is_read():
     for file in files:
         assert config.load_recipe(str(file)).stages
         head = file.read_text().partition("\nname:")[0]
-        assert "r1jax run" in head and "Expected" in head, f"{file}: the head comment lacks the command or what is expected"
+        assert f"r1jax run {file.relative_to(ROOT)}" in head, f"{file}: its head comment lacks its command"
 
 
 # ---------------------------------------------------------------------------------------------- runs
