@@ -50,16 +50,18 @@ def render_rows(rows: Sequence[PromptRow], tokenizer: Tokenizer, positions: int)
     return prompts
 
 
-def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow]) -> dict[str, Any]:
+def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow], parts: Sequence[str] = ()) -> dict[str, Any]:
     """The figures of a benchmark.
 
     Args:
       samples: equally many of each row, by row, then by sample.
+      parts: of the samples' rewards, to be averaged.
 
     Returns:
       ``problems, samples`` (per problem), ``pass@1``, ``pass@1_interval``, ``cons@k``, ``cons@k_interval``, ``pass@k``
       (k as text -> value, for powers of two), ``mean_tokens``; and as shares of all samples ``truncated``, ``ungraded``,
-      ``reflection``; for search problems also ``evaluation.reflection.search_measures``.
+      ``reflection``; ``parts``: the mean of each part over the samples that it could grade, and ``parts_interval``; for search
+      problems also ``evaluation.reflection.search_measures``.
     """
     count = len(samples) // len(rows)
     right = np.array([s.right for s in samples]).reshape(len(rows), count)
@@ -80,8 +82,19 @@ def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow]) -> dic
         "ungraded": float(np.mean([s.record.verdict is Verdict.UNGRADED for s in samples])),
         "reflection": float(np.mean([reflects(s.completion) for s in samples])),
     }
+    if parts:
+        means = {part: _part_by_problem(samples, part, len(rows)) for part in parts}
+        figures["parts"] = {part: float(mean.mean()) for part, mean in means.items() if len(mean)}
+        figures["parts_interval"] = {part: list(bootstrap_interval(mean)) for part, mean in means.items() if len(mean)}
     searches = [(s.completion, rows[s.row].row["target"]) for s in samples if rows[s.row].grader == "search"]
     return figures | (search_measures(searches) if searches else {})
+
+
+def _part_by_problem(samples: Sequence[GradedSample], part: str, problems: int) -> np.ndarray:
+    """The mean of a reward part of each problem that it could grade; what it could not grade is left out."""
+    values = np.array([np.nan if (v := s.record.parts.get(part)) is None else v for s in samples]).reshape(problems, -1)
+    counted = np.isfinite(values)
+    return np.where(counted, values, 0).sum(1)[counted.any(1)] / counted.sum(1)[counted.any(1)]
 
 
 def _listed(sample: GradedSample, row: PromptRow) -> dict[str, Any]:
@@ -177,7 +190,7 @@ def evaluate(
         if sample.record.verdict is Verdict.NONE:
             row = rows[sample.row]
             raise ValueError(f"row {row.index}: its grader {row.grader!r} knows no right answer, so it is no benchmark row")
-    figures = summarise(samples, rows) | {
+    figures = summarise(samples, rows, settings.parts) | {
         "temperature": wave.temperature,
         "top_p": wave.top_p,
         "max_tokens": wave.max_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -24,7 +24,11 @@ Samples = list[dict[str, Any]]
 
 @contextlib.contextmanager
 def examine(
-    path: str, layout: sharding.Layout, console: Console, stop: Callable[[], bool] | None = None
+    path: str,
+    layout: sharding.Layout,
+    console: Console,
+    stop: Callable[[], bool] | None = None,
+    parts: Iterable[str] = (),
 ) -> Iterator[Callable[[str, config.BenchmarkSource], tuple[Figures, Samples]]]:
     """Loads a model and gives ``ask(name, source) -> (figures, samples)``, which runs one benchmark to its end.
 
@@ -32,6 +36,7 @@ def examine(
       path: a Hugging Face directory or an r1jax checkpoint.
       layout: the mesh under the rollout's rules.
       stop: looked at while sampling.
+      parts: reward parts that the benchmarks' ``parts`` name, of all together.
 
     Raises:
       ValueError: a model without a tokenizer; from ``ask``: rows that can't be asked or graded.
@@ -60,8 +65,13 @@ def examine(
         finally:
             console.end_progress()
 
-    with RewardPool(("accuracy",)) as pool:
+    with RewardPool(measured_parts(parts)) as pool:
         yield ask
+
+
+def measured_parts(parts: Iterable[str]) -> tuple[str, ...]:
+    """``accuracy`` and the parts, each once."""
+    return tuple(dict.fromkeys(["accuracy", *parts]))
 
 
 def evaluate_model(
@@ -69,7 +79,8 @@ def evaluate_model(
 ) -> Iterator[tuple[str, Figures, Samples]]:
     """Evaluates a model of a run on benchmarks: (name, figures, samples) of each as it is done."""
     layout = sharding.layout(context.layout.mesh, sharding.ROLLOUT_RULES)
-    with examine(path, layout, context.console, context.stop) as ask:
+    parts = [part for source in benchmarks.values() for part in source.parts]
+    with examine(path, layout, context.console, context.stop, parts) as ask:
         for name, source in benchmarks.items():
             yield name, *ask(name, source)
 

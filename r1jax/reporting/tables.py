@@ -47,10 +47,34 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], str], Callable[[float, float], s
 )
 
 
+# Those of a column of the table of stages, which is narrow.
+_MAIN_FIGURES = ("pass@1", "cons@k", "mean_tokens", "reflection")
+
+
 def _figures_of(result: Mapping[str, Any], when: str) -> dict[str, Mapping[str, Any]]:
-    """Benchmark -> figures of a result; whatever else a file holds there is left out."""
+    """Benchmark -> figures of a result; whatever else a file holds there is left out. Means of reward parts stand beside the
+    other figures, as ``part NAME``."""
     found = result.get(when)
-    return {str(k): v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): {**figures, **_parts(figures)} for name, figures in found.items() if isinstance(figures, dict)}
+
+
+def _parts(figures: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for key, suffix in (("parts", ""), ("parts_interval", "_interval")):
+        if isinstance(figures.get(key), dict):
+            flat |= {f"part {name}{suffix}": value for name, value in figures[key].items()}
+    return flat
+
+
+def _lines(*sides: Mapping[str, Any]) -> Iterable[tuple[str, str, Callable[[Any], str], Callable[[float, float], str]]]:
+    """The lines of a table for the figures that any side has: those of every evaluation, then reward parts."""
+    parts = dict.fromkeys(k for side in sides for k in side if k.startswith("part ") and not k.endswith("_interval"))
+    for line in (*_FIGURES, *((part, part.removeprefix("part "), _share, _share_change) for part in parts)):
+        vote_of_one = line[0] == "cons@k" and all(side.get("samples") in (1, None) for side in sides)  # pass@1 again
+        if not vote_of_one and any(_is_number(side.get(line[0])) for side in sides):
+            yield line
 
 
 def _moment(figures: Mapping[str, Any], usual: str) -> str:
@@ -69,9 +93,7 @@ def comparisons(run: Run) -> Iterable[dict[str, Any]]:
             old, new = before.get(benchmark, {}), after.get(benchmark, {})
             problems, samples = (new or old).get("problems"), (new or old).get("samples")
             rows = []
-            for name, label, write, change in _FIGURES:
-                if (name == "cons@k" and samples == 1) or not (_is_number(old.get(name)) or _is_number(new.get(name))):
-                    continue  # a vote of one is pass@1 again
+            for name, label, write, change in _lines(old, new):
                 both = _is_number(old.get(name)) and _is_number(new.get(name))
                 cells = [(write(f[name]), _interval(f, name)) if _is_number(f.get(name)) else ("–", "") for f in (old, new)]
                 rows.append([label, *cells, change(old[name], new[name]) if both else ""])
@@ -82,6 +104,30 @@ def comparisons(run: Run) -> Iterable[dict[str, Any]]:
                 "columns": [_moment(old, "before"), _moment(new, "after")],
                 "rows": rows,
             }
+
+
+def stage_tables(run: Run) -> Iterable[dict[str, Any]]:
+    """The paper's table of stages: each benchmark that at least two stages were measured on, one column for the first stage's
+    beginning and one for the end of each stage.
+
+    Yields:
+      ``benchmark``, ``columns`` (names) and ``rows`` of figure and one ``(value, interval)`` a column.
+    """
+    names = dict.fromkeys(b for result in run.results for b in _figures_of(result, "after"))
+    for benchmark in names:
+        measured = [r for r in run.results if benchmark in _figures_of(r, "after")]
+        if len(measured) < 2:
+            continue
+        columns = [(str(r.get("name", "")), _figures_of(r, "after")[benchmark]) for r in measured]
+        if benchmark in (first := _figures_of(measured[0], "before")):
+            columns.insert(0, (f"before {columns[0][0]}", first[benchmark]))
+        sides = [figures for _, figures in columns]
+        rows = [
+            [label, *((write(f[name]), _interval(f, name)) if _is_number(f.get(name)) else ("–", "") for f in sides)]
+            for name, label, write, _ in _lines(*sides)
+            if name in _MAIN_FIGURES or name.startswith("part ")
+        ]
+        yield {"benchmark": benchmark, "columns": [name for name, _ in columns], "rows": rows}
 
 
 def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]]]:
@@ -103,6 +149,17 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
     shown = {str(c["stage"]) for c in comparisons(run)}
     rows += [[str(r.get("name", "")), "–", "–", "–", "–"] for r in run.results if str(r.get("name", "")) not in shown]
     return ["stage", "benchmark", "figure", "before", "after"], rows
+
+
+def stages_by_side(workdir: str | os.PathLike) -> Iterable[tuple[str, list[str], list[list[Any]]]]:
+    """``(title, columns, rows)`` of each of the ``stage_tables``, for ``Console.table``; intervals are left to the report.
+
+    Raises:
+      NoRun: ``workdir`` holds no run.
+    """
+    for table in stage_tables(collect(workdir)):
+        rows = [[label, *(value for value, _ in cells)] for label, *cells in table["rows"]]
+        yield f"Stages on {table['benchmark']}", ["figure", *table["columns"]], rows
 
 
 def tiles(run: Run) -> list[dict[str, Any]]:

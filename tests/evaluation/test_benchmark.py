@@ -63,7 +63,11 @@ class Pool:
                 return Verdict.UNGRADED
             return Verdict.RIGHT if request.row["answer"] in request.completion else Verdict.WRONG
 
-        return [(key, RewardRecord({"accuracy": 1.0}, verdict(r), "because")) for key, r in self.requests.items()]
+        def parts(request):
+            digits = [int(c) for c in request.completion if c.isdigit()]
+            return {"accuracy": 1.0, "digit": float(digits[-1]) if digits else None}
+
+        return [(key, RewardRecord(parts(r), verdict(r), "because")) for key, r in self.requests.items()]
 
 
 def row(index, answer, grader="verify_math", **more):
@@ -106,6 +110,14 @@ def test_shares_majorities_and_what_counts_as_wrong():
     # the end token is counted but not read
     assert pool.requests[0, 0].completion == answer("12") and samples[0]["tokens"] == len(answer("12")) + 1
     assert figures["mean_tokens"] == np.mean([s["tokens"] for s in samples])
+
+
+def test_parts_are_averaged_by_problem_over_what_could_be_graded():
+    texts = [answer("1"), answer("2"), answer("6")], [answer("none"), answer("4"), answer("none")], [answer("x")] * 3
+    figures, *_ = run([row(0, "1"), row(1, "1"), row(2, "1")], *texts, parts=("digit",))
+    assert figures["parts"] == {"digit": (3 + 4) / 2} and figures["parts_interval"]["digit"] == [3, 4]
+    assert run([row(0, "1")], [answer("x")], parts=("digit",))[0]["parts"] == {}
+    assert "parts" not in run([row(0, "1")], [answer("1")])[0]
 
 
 def test_the_majority_does_not_see_the_gold():

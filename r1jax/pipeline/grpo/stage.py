@@ -172,7 +172,8 @@ class GRPOStage:
         """See ``pipeline.Stage``."""
         workers = self._settings.workers
         told = PartSettings(**vars(self._settings.reward_settings))
-        parts = part_names({}, _weights(self._settings))
+        tracked = [context.recipe.benchmarks[name].parts for name in self._settings.track]
+        parts = tuple(dict.fromkeys([*part_names({}, _weights(self._settings)), *(part for ps in tracked for part in ps)]))
         pool = RewardPool(parts, workers=workers.count, timeout=workers.timeout, settings=told)
         with pool:
             return _Run(self.name, self._settings, inputs, workdir, context, pool).to_the_end()

@@ -33,7 +33,8 @@ def check_data(recipe: config.Recipe) -> None:
 
     # What a stage of the user's own reads need not be problems.
     read = {(stage.inputs.get("data", ""), stage.kind) for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
-    for name in sorted({name for name, kind in read if kind in LEARN_EXAMPLES and name in recipe.data}):
+    learnt = {name for name, kind in read if kind in LEARN_EXAMPLES} | {s.inputs.get("general", "") for s in recipe.stages}
+    for name in sorted(learnt & set(recipe.data)):
         try:
             check_examples(recipe.data[name])
         except ValueError as error:
@@ -162,10 +163,12 @@ def write_views(workdir: epath.Path, console: Console) -> None:
     """Writes what is derived from a run's files: results.json and the report. A failure here never hides another one."""
     try:
         from r1jax.pipeline.runner.results import time_table, write_results
-        from r1jax.reporting import results_table, write_report
+        from r1jax.reporting import results_table, stages_by_side, write_report
 
         if any(entry["before"] or entry["after"] for entry in write_results(workdir)):
             console.table("Results", *results_table(workdir))
+            for title, columns, rows in stages_by_side(workdir):
+                console.table(title, columns, rows)
         console.table("Time", *time_table(workdir))
         console.say(f"report: {write_report(workdir)}")
     except Exception as error:
