@@ -1,5 +1,6 @@
 """The command line: exit codes, one line for bad input, nothing but JSON on stdout, and what the commands give."""
 
+import gzip
 import json
 import os
 import resource
@@ -250,6 +251,59 @@ def test_a_benchmark_is_evaluated(model_dir, tmp_path, capfd):
     assert (figures["benchmark"], figures["problems"], figures["samples"], figures["pass@1"]) == ("two", 2, 3, 0.0)
     assert {"pass@1_interval", "cons@k", "mean_tokens"} <= set(figures) and figures["mean_tokens"] <= 4
     assert figures["templates"] == ["Q: {prompt}", "none"]
+
+
+KNOWN = {
+    "gsm8k": ("math/gsm8k_test.jsonl", {"question": "1 + 1?", "answer": "So #### 2"}, "2"),
+    "ifeval": (
+        "instructions/ifeval.jsonl",
+        {"prompt": "Hi, no commas", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+        "Hello there",
+    ),
+    "humaneval": (
+        "code/HumanEval.jsonl.gz",
+        {
+            "prompt": 'def inc(x):\n    """One more."""\n',
+            "entry_point": "inc",
+            "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+        },
+        "    return x + 1\n",
+    ),
+    "mbpp": (
+        "code/mbpp_sanitized.json",
+        {"prompt": "Add one.", "test_list": ["assert inc(1) == 2"]},
+        "```python\ndef inc(x): return x + 1\n```",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_known_benchmark_has_its_own_grader(name, tmp_path, monkeypatch):
+    from r1jax.commands import evaluate
+    from r1jax.data import load_prompts
+    from r1jax.rewards import RewardRequest, grade
+    from r1jax.rewards.code.sandbox import choose
+    from r1jax.rewards.code.walls import SandboxUnavailable
+
+    file, row, answer = KNOWN[name]
+    data = json.dumps([row] if file.endswith(".json") else row).encode()
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_bytes(gzip.compress(data) if file.endswith(".gz") else data)
+    monkeypatch.setenv("R1JAX_DATA", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda arguments, name, source: asked.append(source) or {})
+    assert cli.main(["evaluate", "m", "--benchmark", name]) == 0
+    (prompt,) = load_prompts(asked[0])
+    assert prompt.problem and prompt.grader == {"gsm8k": "verify_math"}.get(name, evaluate.BENCHMARKS[name].grader)
+    if prompt.grader == "code":
+        try:
+            choose()
+        except SandboxUnavailable as reason:
+            pytest.skip(f"no sandbox here: {reason}")
+    graded = {**row, "answer": prompt.answer, "grader": prompt.grader}
+    for completion, verdict in ((answer, "right"), ("x, y", "wrong")):
+        assert grade(RewardRequest(graded, prompt.problem, completion), ["accuracy"]).verdict == verdict
+    assert cli.main(["evaluate", "m", "--benchmark", name, "--grader", "none"]) == 0 and asked[1].grader == "none"
 
 
 @pytest.mark.parametrize(

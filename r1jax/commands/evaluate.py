@@ -5,31 +5,42 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1jax.commands.output import only_json
 from r1jax.commands.sampling import add_sampling_arguments, check_sampling
 from r1jax.config import BenchmarkSource, nearest
 from r1jax.rewards.graders import grader
 
-# Files of R1JAX_DATA, the folder of data sets.
+
+class Benchmark(NamedTuple):
+    """A known one: its file under R1JAX_DATA, the folder of data sets, and the grader of its rows."""
+
+    file: str
+    grader: str = BenchmarkSource.grader
+
+
 BENCHMARKS = {
-    "gsm8k": "math/gsm8k_test.jsonl",
-    "math500": "math/math500.jsonl",
-    "svamp": "math/svamp.jsonl",
-    "cmath": "math/cmath_zh.jsonl",
+    "gsm8k": Benchmark("math/gsm8k_test.jsonl"),
+    "math500": Benchmark("math/math500.jsonl"),
+    "svamp": Benchmark("math/svamp.jsonl"),
+    "cmath": Benchmark("math/cmath_zh.jsonl"),
+    "ifeval": Benchmark("instructions/ifeval.jsonl", "instructions"),
+    "humaneval": Benchmark("code/HumanEval.jsonl.gz", "code"),
+    "mbpp": Benchmark("code/mbpp_sanitized.json", "code"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = BenchmarkSource(path="")
     parser.add_argument("model", metavar="MODEL", help="a Hugging Face directory or an r1jax checkpoint")
-    parser.add_argument("--benchmark", required=True, metavar="NAME_OR_JSONL", help="a known name or a file")
+    known = ", ".join(BENCHMARKS)
+    parser.add_argument("--benchmark", required=True, metavar="NAME_OR_JSONL", help=f"a known name ({known}) or a file")
     parser.add_argument(
         "--template", default=defaults.template, metavar="NAME", help="of rows without one (default %(default)s)"
     )
     parser.add_argument(
-        "--grader", default=defaults.grader, metavar="NAME", help="of rows without one (default %(default)s)"
+        "--grader", metavar="NAME", help=f"of rows without one (default {defaults.grader}, or the known benchmark's own)"
     )
     add_sampling_arguments(
         parser,
@@ -42,22 +53,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
-def benchmark_path(name: str) -> tuple[str, str]:
-    """(name, path) of a known benchmark or of a file.
+def find_benchmark(name: str) -> tuple[str, Benchmark]:
+    """The name of a known benchmark or of a file, and where it lies.
 
     Raises:
       ValueError: neither, or a known benchmark whose file is not there.
     """
     if Path(name).is_file():
-        return Path(name).name.partition(".")[0], name
+        return Path(name).name.partition(".")[0], Benchmark(name)
     if name not in BENCHMARKS:
         raise ValueError(f"--benchmark {name}: no such file, and no known benchmark{nearest(name, list(BENCHMARKS))}")
     folder = Path(os.environ.get("R1JAX_DATA", "../shared/data"))
-    if not (folder / BENCHMARKS[name]).is_file():
+    known = BENCHMARKS[name]
+    if not (folder / known.file).is_file():
         raise ValueError(
-            f"--benchmark {name}: {folder / BENCHMARKS[name]} is not there; set R1JAX_DATA to the folder of data sets"
+            f"--benchmark {name}: {folder / known.file} is not there; set R1JAX_DATA to the folder of data sets"
         )
-    return name, str(folder / BENCHMARKS[name])
+    return name, known._replace(file=str(folder / known.file))
 
 
 def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) -> dict[str, Any]:
@@ -74,13 +86,14 @@ def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) 
 
 def run(arguments: argparse.Namespace) -> int:
     check_sampling(arguments)
-    name, path = benchmark_path(arguments.benchmark)
-    if ":" not in arguments.grader:  # a user's own is imported by the workers alone
-        grader(arguments.grader)
+    name, benchmark = find_benchmark(arguments.benchmark)
+    named = arguments.grader or benchmark.grader
+    if ":" not in named:  # a user's own is imported by the workers alone
+        grader(named)
     source = BenchmarkSource(
-        path=os.path.abspath(path),
+        path=os.path.abspath(benchmark.file),
         template=arguments.template,
-        grader=arguments.grader,
+        grader=named,
         samples=arguments.samples,
         temperature=arguments.temperature,
         top_p=arguments.top_p,

@@ -73,10 +73,10 @@ def data_file(source: DataSource, root: epath.PathLike = ".") -> epath.Path:
 
 
 def read_rows(path: epath.Path) -> Iterator[tuple[int, Any]]:
-    """(line or row number from 1, row) of each row of JSONL or Parquet.
+    """(line or row number from 1, row) of each row of JSONL or Parquet, or of a ``.json`` file that is one list.
 
     Raises:
-      DataError: a line that is no JSON, no Parquet reader.
+      DataError: a line that is no JSON, no Parquet reader, a ``.json`` file that holds no list.
     """
     if path.suffix == ".parquet":
         try:
@@ -89,6 +89,15 @@ def read_rows(path: epath.Path) -> Iterator[tuple[int, Any]]:
     data = path.read_bytes()
     if path.suffix == ".gz":
         data = gzip.decompress(data)
+    if path.suffix == ".json":
+        try:
+            rows = json.loads(data)
+        except ValueError as error:
+            raise DataError(f"{path}: not JSON: {error}") from None
+        if not isinstance(rows, list):
+            raise DataError(f"{path}: a .json file must hold a list of rows, not {type(rows).__name__}")
+        yield from enumerate(rows, 1)
+        return
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
             try:
@@ -124,7 +133,8 @@ def read_template(row: Mapping[str, Any], source: DataSource, where: str) -> str
 
 
 def read_problem(row: Mapping[str, Any], field: str, where: str) -> str:
-    """The problem under ``field``, or its usual names: problem (MATH), question (GSM8K), Body and Question (SVAMP).
+    """The problem under ``field``, or its usual names: problem (MATH), question (GSM8K), Body and Question (SVAMP), prompt
+    (HumanEval, IFEval) and, since they tell the function's name, the tests of ``test_list`` (MBPP).
 
     Raises:
       DataError: it is missing, empty, no text; ``where`` names the row.
@@ -146,6 +156,10 @@ def check_text(text: Any, name: str, where: str) -> None:
         raise DataError(f"{where}: the {name} is not valid Unicode: {error}") from None
 
 
+def _with_tests(problem: str, tests: list) -> str:
+    return "\n".join([f"{problem.rstrip()}\nThe code must pass these tests:", *map(str, tests)])
+
+
 def _find_problem(row: Mapping[str, Any], field: str, where: str) -> str:
     if not field and "Body" in row and "Question" in row:
         body, question = str(row["Body"]).strip(), str(row["Question"]).strip()
@@ -157,7 +171,7 @@ def _find_problem(row: Mapping[str, Any], field: str, where: str) -> str:
         if row.get(name) is not None:
             if not isinstance(row[name], str):
                 raise DataError(f"{where}: {name} must be text, not {row[name]!r:.80}")
-            return row[name]
+            return row[name] if field or not row.get("test_list") else _with_tests(row[name], row["test_list"])
     raise DataError(f"{where}: no {' or '.join(names[:2])} among its fields {', '.join(map(str, row)) or '(none)'}")
 
 

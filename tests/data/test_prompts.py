@@ -70,11 +70,24 @@ def test_compressed_and_parquet(tmp_path):
     row = {"problem": "é", "answer": "1"}
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
     assert load_prompts(DataSource("rows.jsonl.gz"), tmp_path)[0].problem == "é"
+    (tmp_path / "rows.json").write_text(json.dumps([row, row]))
+    assert [r.index for r in load_prompts(DataSource("rows.json"), tmp_path)] == [0, 1]
+    for text, message in (('{"problem": "p"}', "must hold a list of rows, not dict"), ("[", "not JSON")):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            load_prompts(DataSource("bad.json"), tmp_path)
     parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow
 
     parquet.write_table(pyarrow.Table.from_pylist([row, row]), tmp_path / "rows.parquet")
     assert [r.problem for r in load_prompts(DataSource("rows.parquet"), tmp_path)] == ["é", "é"]
+
+
+def test_the_tests_of_a_program_are_part_of_its_problem(tmp_path):
+    """MBPP's prompts don't say what the function is called; its tests do."""
+    row = {"prompt": "Add one. ", "test_list": ["assert inc(1) == 2", "assert inc(2) == 3"], "grader": "code"}
+    expected = "Add one.\nThe code must pass these tests:\nassert inc(1) == 2\nassert inc(2) == 3"
+    assert load(write(tmp_path, row))[0].problem == expected
 
 
 GOOD = {"problem": "p", "answer": "a"}
