@@ -231,6 +231,7 @@ def write(gguf_file: Path, folder: Path) -> None:
     }.items():
         (folder / name).write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     save_file(dict(tensors(reader, config)), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     record = {
         "model": "SmolLM2-135M-Instruct (HuggingFaceTB)",
