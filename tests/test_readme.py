@@ -63,6 +63,7 @@ DRY = {
     f"r1jax run {TINY}/control_*.yaml": "minutes each",
     f"python tools/make_base.py --seed 0 --out {TINY}/base": "7 minutes",
     f"python tools/make_base.py --architecture deepseek_v3 --out {TINY}/deepseek_base": "13 minutes",
+    f"python tools/make_base.py --architecture llama --out {TINY}/llama_base": "7 minutes",
     f"python tools/make_base.py --seed 0 --no-check --textbook-steps 2000 --mixture-steps 1500 --out {TINY}/base_no_check": (
         "minutes"
     ),
