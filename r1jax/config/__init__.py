@@ -4,6 +4,15 @@ A recipe names models, data sets and benchmarks, and lists stages. A stage's inp
 ``models`` or ``data``) or ``stage:NAME`` (what an earlier stage made). Nothing here touches an accelerator.
 """
 
+from r1jax.config.curation import (
+    ColdStartSettings,
+    CurationSettings,
+    DeduplicationSettings,
+    FilterSettings,
+    RejectionSamplingSettings,
+    RewriterSettings,
+    SelectionSettings,
+)
 from r1jax.config.errors import RecipeError, nearest
 from r1jax.config.kinds import BUILT_IN_KINDS, REQUIRED_INPUTS, SAFE_TO_CHANGE, GRPOSettings, SFTSettings
 from r1jax.config.parts import (
@@ -18,6 +27,7 @@ from r1jax.config.parts import (
 )
 from r1jax.config.reading import MAX_NAME_BYTES, check_name, import_name, read_dataclass, read_value
 from r1jax.config.recipe import (
+    DATA_INPUTS,
     INPUT_KEYS,
     STAGE_KEYS,
     Recipe,
@@ -37,7 +47,12 @@ __all__ = [
     "AdvantageSettings",
     "BUILT_IN_KINDS",
     "BenchmarkSource",
+    "ColdStartSettings",
+    "CurationSettings",
+    "DATA_INPUTS",
     "DataSource",
+    "DeduplicationSettings",
+    "FilterSettings",
     "GRPOSettings",
     "INPUT_KEYS",
     "LoggingSettings",
@@ -49,12 +64,15 @@ __all__ = [
     "REQUIRED_INPUTS",
     "Recipe",
     "RecipeError",
+    "RejectionSamplingSettings",
     "RewardSettings",
+    "RewriterSettings",
     "RouterSettings",
     "SAFE_TO_CHANGE",
     "SFTSettings",
     "STAGE_KEYS",
     "SamplerSettings",
+    "SelectionSettings",
     "StageSettings",
     "WorkerSettings",
     "apply_overrides",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from r1jax.config.curation import ColdStartSettings, RejectionSamplingSettings
 from r1jax.config.parts import (
     AdvantageSettings,
     LossSettings,
@@ -106,5 +107,8 @@ SAFE_TO_CHANGE = frozenset(
 BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
     "grpo": (GRPOSettings, "r1jax.pipeline.grpo:GRPOStage"),
     "sft": (SFTSettings, "r1jax.pipeline.sft:SFTStage"),
+    "cold_start": (ColdStartSettings, "r1jax.pipeline.curation:ColdStartStage"),
+    "rejection_sampling": (RejectionSamplingSettings, "r1jax.pipeline.curation:RejectionSamplingStage"),
 }
-REQUIRED_INPUTS = {"grpo": ("model", "data"), "sft": ("model", "data")}
+REQUIRED_INPUTS = {kind: ("model", "data") for kind in BUILT_IN_KINDS}
+OPTIONAL_INPUTS = {"grpo": ("reference",), "cold_start": ("rewriter",), "rejection_sampling": ("general",)}

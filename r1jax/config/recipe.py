@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from r1jax.config.errors import RecipeError, nearest
-from r1jax.config.kinds import BUILT_IN_KINDS, REQUIRED_INPUTS
+from r1jax.config.kinds import BUILT_IN_KINDS, OPTIONAL_INPUTS, REQUIRED_INPUTS
 from r1jax.config.parts import MeshSettings
 from r1jax.config.reading import check_name, import_name, read_dataclass, read_value
 from r1jax.config.sources import BenchmarkSource, DataSource, LoggingSettings, ModelSource
@@ -48,7 +48,8 @@ class Recipe:
     notes: str = ""
 
 
-INPUT_KEYS = ("model", "reference", "data")
+DATA_INPUTS = ("data", "general")
+INPUT_KEYS = ("model", "reference", "rewriter", *DATA_INPUTS)
 STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
 
 
@@ -152,7 +153,10 @@ def check_graph(recipe: Recipe) -> None:
             if name not in stage.inputs:
                 raise RecipeError(f"{where} needs {name}: the name of one, or stage:NAME")
         for name, value in stage.inputs.items():
-            sources = recipe.data if name == "data" else recipe.models
+            taken = (*REQUIRED_INPUTS.get(stage.kind, INPUT_KEYS), *OPTIONAL_INPUTS.get(stage.kind, ()))
+            if name not in taken:
+                raise RecipeError(f"{where}.{name}: {stage.kind} takes no such input; it takes {', '.join(taken)}")
+            sources = recipe.data if name in DATA_INPUTS else recipe.models
             if value.startswith("stage:"):
                 if value.removeprefix("stage:") not in seen:
                     raise RecipeError(
@@ -160,7 +164,8 @@ def check_graph(recipe: Recipe) -> None:
                     )
             elif value not in sources:
                 raise RecipeError(f"{where}.{name}: nothing named {value!r}{nearest(value, list(sources))}")
-        for key, names in (("benchmarks", stage.benchmarks), ("track", getattr(stage.settings, "track", ()))):
+        own = [(key, getattr(stage.settings, key, ())) for key in ("track", "decontaminate")]
+        for key, names in [("benchmarks", stage.benchmarks), *own]:
             for name in names:
                 if name not in recipe.benchmarks:
                     raise RecipeError(f"{where}.{key}: no benchmark {name!r}{nearest(name, list(recipe.benchmarks))}")

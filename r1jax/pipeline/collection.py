@@ -6,7 +6,7 @@ groups are replaced once the whole rollout is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class WaveRequest:
       prompts: of the whole rollout.
       prompts_per_wave: most prompts of one wave.
       again: most times that groups which say nothing are replaced.
+      top_p: below 1 only where data is made; training samples the full softmax.
     """
 
     rollout: int
@@ -39,7 +40,8 @@ class WaveRequest:
     max_tokens: int
     stop_ids: frozenset[int]
     temperature: float
-    again: int
+    again: int = 0
+    top_p: float = 1.0
 
     def wave(self, prompts: Sequence[Prompt], first_id: int) -> Wave:
         return Wave(
@@ -51,6 +53,7 @@ class WaveRequest:
             max_tokens=self.max_tokens,
             stop_ids=self.stop_ids,
             temperature=self.temperature,
+            top_p=self.top_p,
         )
 
 
@@ -133,6 +136,23 @@ class Collector:
                 break
         chosen = (informative + rest)[: request.prompts]
         return Rollout(chosen, everything, used, timing)
+
+    def waves(
+        self, params: Any, request: WaveRequest, timing: Timing, on_progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[list[GradedSample]]:
+        """The waves of a rollout from the beginning of the order, one at a time, for those who don't keep it whole. No group
+        is replaced.
+
+        Raises:
+          SamplingStopped: as ``collect``.
+        """
+        done = 0
+        for number, first in enumerate(range(0, request.prompts, request.prompts_per_wave)):
+            rows = self._order(first, min(request.prompts_per_wave, request.prompts - first))
+            show = _continued(on_progress, done, timing.tokens)
+            samples = self._wave(params, request, number, rows, first, timing, show)
+            done += len(samples)
+            yield samples
 
     def _wave(self, params, request, number, rows, first_id, timing, on_progress) -> list[GradedSample]:
         folder = wave_folder(self._stage, request.rollout, number)

@@ -79,7 +79,7 @@ def resolve_inputs(stage: config.StageSettings, recipe: config.Recipe, workdir: 
     """
     inputs: dict[str, Any] = {}
     for name, value in stage.inputs.items():
-        is_data = name == "data"
+        is_data = name in config.DATA_INPUTS
         if not value.startswith("stage:"):
             inputs[name] = recipe.data[value] if is_data else recipe.models[value].path
             continue
