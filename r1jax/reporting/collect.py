@@ -4,6 +4,7 @@ stages/<stage>/updates/<step>/metrics.json                     -> ``Stage.update
 stages/<stage>/evaluations/<benchmark>-<step>/figures.json     -> ``Stage.evaluations``
 stages/<stage>/waves/<rollout>-<wave>/rollouts.jsonl           -> ``Stage.waves`` (paths: they are read on demand)
 stages/<stage>/views/<rollout>.json                            -> ``Stage.views`` (paths)
+stages/<stage>/plan.json                                       -> ``Stage.planned``, where the recipe leaves it to the data
 stages/<stage>/commit.json                                     -> ``Stage.complete``
 timing/<stage>/<rollout>.json                                  -> ``Stage.timing``
 timing/status.json, .lock                                      -> ``Run.state``
@@ -48,7 +49,7 @@ class Stage:
       timing: one dict per rollout, in order.
       waves: paths of the waves' folders, in order; one without a record did not happen.
       views: paths of the rollouts' views (``pipeline/grpo/views.py``), in order.
-      planned: optimizer steps of the recipe, or None.
+      planned: optimizer steps of the whole stage, or None where that is not known.
     """
 
     name: str
@@ -186,7 +187,7 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
     folder = f"{workdir}/stages/{name}"
     timing = f"{workdir}/timing/{name}"
     timings = _each(lambda file: reader.json(f"{timing}/{file}", dict), files.names(timing))
-    planned = settings.get("steps")
+    planned = settings.get("steps") or (reader.json(f"{folder}/plan.json", dict) or {}).get("steps")
     updates = _updates(reader, f"{folder}/updates")
     return Stage(
         name=name,

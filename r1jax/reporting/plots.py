@@ -323,9 +323,25 @@ _POLICY = (
     ),
 )
 _OPTIMIZER = (
+    (
+        "cross_entropy",
+        "Cross-entropy",
+        "Of the tokens that are learnt, mean per token.",
+        {"cross_entropy": "next token", "mtp_cross_entropy": "looking further ahead"},
+        "nats",
+        {},
+    ),
     ("loss", "Loss", "", {"loss": "loss"}, "", {}),
     ("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}, "", {"rangemode": "tozero"}),
     ("rate", "Learning rate", "", {"lr": "learning rate"}, "", {"exponentformat": "power", "rangemode": "tozero"}),
+    (
+        "padding",
+        "Padding",
+        "Share of the packed rows' places that hold no token.",
+        {"padding": "padding"},
+        "",
+        {"tickformat": ".0%", "rangemode": "tozero"},
+    ),
     ("tokens", "Tokens with a loss", "Of each update.", {"tokens": "tokens"}, "tokens", {"rangemode": "tozero"}),
     (
         "longest",
@@ -340,6 +356,7 @@ _OPTIMIZER = (
 # Shown elsewhere, or no figures of interest by themselves.
 _SHOWN = {
     "step",
+    "epoch",
     "rollout",
     "response_length_mean",
     "reflection",
@@ -399,6 +416,7 @@ def machine(stage: Stage) -> Iterable[Figure]:
     if not stage.timing:
         return
     x = [i if _finite(timing.get("rollout")) is None else timing["rollout"] for i, timing in enumerate(stage.timing)]
+    each = "update" if all(_finite(timing.get("rollout")) is None for timing in stage.timing) else "rollout"
     traces = []
     for number, (name, label) in enumerate(PHASES.items()):
         seconds = [timing.get(name) for timing in stage.timing]
@@ -413,9 +431,9 @@ def machine(stage: Stage) -> Iterable[Figure]:
         yield _figure(
             "phases",
             "Time by phase",
-            "Seconds of each rollout.",
+            f"Seconds of each {each}.",
             traces,
-            x="rollout",
+            x=each,
             y="seconds",
             yaxis={"rangemode": "tozero"},
         )
@@ -433,15 +451,15 @@ def machine(stage: Stage) -> Iterable[Figure]:
             width = max(0.8, (max(x) - min(x)) / 80)  # one of 10,000 rollouts is to be seen
             trace = {"type": "bar", "name": "programs", "marker": {"color": "role:1"}, "width": width}
             traces = [{**trace, "x": [at for at, _ in bars], "y": [count for _, count in bars]}]
-            axes = {"xaxis": {"title": {"text": "rollout"}, "range": [min(x) - width, max(x) + width]}}
+            axes = {"xaxis": {"title": {"text": each}, "range": [min(x) - width, max(x) + width]}}
             axes["yaxis"] = {"rangemode": "tozero"}
         else:
             traces, axes = _curve(x, compiles, "programs", 0), {"yaxis": {"range": [-0.1, 4], "dtick": 1}}
         total = sum(count for _, count in bars)
         caption = f"{total:,} in all that were not announced" + (
-            "; after the first rollout none is right." if total else "."
+            f"; after the first {each} none is right." if total else "."
         )
-        figure = _figure("compiles", "Programs compiled", caption, traces, x="rollout", yaxis=axes.pop("yaxis"))
+        figure = _figure("compiles", "Programs compiled", caption, traces, x=each, yaxis=axes.pop("yaxis"))
         figure["layout"] |= axes
         yield figure
 
@@ -467,5 +485,9 @@ SECTIONS = (
 
 def sections(stage: Stage) -> list[tuple[str, str, list[Figure]]]:
     """``(heading, note, figures)`` of a stage, without empty ones."""
-    drawn = [(heading, note, [figure for make in makers for figure in make(stage)]) for heading, note, makers in SECTIONS]
+    sampled = "rollout" in stage.updates  # what is said of rollouts holds for stages that have some
+    drawn = [
+        (heading, note if sampled else "", [figure for make in makers for figure in make(stage)])
+        for heading, note, makers in SECTIONS
+    ]
     return [section for section in drawn if section[2]]

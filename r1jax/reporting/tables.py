@@ -146,7 +146,11 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
         for label, old, new, _ in compared["rows"]:
             rows.append([stage, benchmark, label, "".join(old), "".join(new)])
             stage = benchmark = ""
-    shown = {str(c["stage"]) for c in comparisons(run)}
+    for stage in run.stages:
+        learnt = [value for value in stage.updates.get("cross_entropy", ()) if _is_number(value)]
+        if learnt:
+            rows.append([stage.name, "examples", "cross-entropy", number(learnt[0]), number(learnt[-1])])
+    shown = {str(row[0]) for row in rows}
     rows += [[str(r.get("name", "")), "–", "–", "–", "–"] for r in run.results if str(r.get("name", "")) not in shown]
     return ["stage", "benchmark", "figure", "before", "after"], rows
 
