@@ -165,7 +165,7 @@ def write_views(workdir: epath.Path, console: Console) -> None:
         from r1jax.pipeline.runner.results import time_table, write_results
         from r1jax.reporting import results_table, stages_by_side, write_report
 
-        if any(entry["before"] or entry["after"] for entry in write_results(workdir)):
+        if any(entry["before"] or entry["after"] or entry["figures"] for entry in write_results(workdir)):
             console.table("Results", *results_table(workdir))
             for title, columns, rows in stages_by_side(workdir):
                 console.table(title, columns, rows)
