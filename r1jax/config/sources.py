@@ -16,13 +16,14 @@ class ModelSource:
 class DataSource:
     """A prompt set, or examples with completions: JSONL or Parquet.
 
-    ``template``, ``grader``: for rows that name none. ``limit``: the first so many rows only (0: all).
+    ``template``, ``grader``: for rows that name none. ``override_template``: in place of the rows' own too. ``limit``: the first so many rows only (0: all).
     ``prompt_field``, ``answer_field``: empty means the usual names (question, problem, Question/Body; answer, Answer).
     ``completion_field``: what supervised fine-tuning learns; empty means ``completion``.
     """
 
     path: str
     template: str = "r1_zero"
+    override_template: str = ""
     grader: str = "verify_math"
     prompt_field: str = ""
     answer_field: str = ""

@@ -122,7 +122,7 @@ def read_template(row: Mapping[str, Any], source: DataSource, where: str) -> str
     Raises:
       DataError: it is unknown; ``where`` names the row.
     """
-    template = row.get("template") or source.template
+    template = source.override_template or row.get("template") or source.template
     if not isinstance(template, str):
         raise DataError(f"{where}: template must be text, not {template!r:.80}")
     try:

@@ -171,3 +171,12 @@ def test_hosts_share_one_order(hosts):
 def test_an_empty_set_has_no_order():
     with pytest.raises(ValueError, match="empty"):
         PromptOrder(0, seed=0)
+
+
+def test_a_source_may_override_its_rows_templates(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"problem": "a", "answer": "1", "template": "{prompt}!"}\n{"problem": "b", "answer": "2"}\n')
+    assert [row.template for row in load_prompts(DataSource(str(path), template="none"))] == ["{prompt}!", "none"]
+    assert [r.template for r in load_prompts(DataSource(str(path), override_template="chat"))] == ["chat", "chat"]
+    with pytest.raises(DataError, match="chta.*did you mean 'chat'"):
+        load_prompts(DataSource(str(path), override_template="chta"))
