@@ -160,8 +160,8 @@ def tokenizer_json(metadata: dict[str, Any]) -> dict[str, Any]:
     """tokenizer.json: byte-level BPE behind a split that takes every digit by itself.
 
     That split is what the file's ``smollm`` means (in llama.cpp: ``\\p{N}``, then GPT-2's). ``transformers`` 5.23 does not know the
-    name and leaves the digits' split out when it reads a GGUF file; as no merge holds a digit, that differs only where
-    several blanks stand before a number: their last one is then a token by itself.
+    name and leaves the digits' split out when it reads a GGUF file. No merge holds a digit, so that differs only where several
+    blanks stand before a number (their last one is then a token by itself) and at numerals beyond ASCII.
 
     Raises:
       Refused: another kind of tokenizer.
