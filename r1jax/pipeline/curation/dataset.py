@@ -52,7 +52,7 @@ class Example:
         """The row that is written. A dialogue stays one (``messages``); the others are a problem, a template, a completion."""
         own = {key: value for key, value in self.row.items() if value is not None}
         written = {
-            "id": f"{own.get('id', abs(self.prompt))}-{self.sample}",
+            "id": f"{own.get('id', f'{self.source}-{max(self.prompt, -1 - self.prompt)}')}-{self.sample}",
             "domain": self.domain,
             "source": self.source,
             "problem": self.problem,

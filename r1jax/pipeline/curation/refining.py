@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,27 +94,25 @@ def select(
 
 def mix_general(
     examples: Sequence[Example], general: Sequence[Example], share: float, known: Contamination, seed: int
-) -> tuple[list[Example], Counter[str]]:
+) -> tuple[list[Example], dict[str, int]]:
     """``(examples of general data, what became of all)``: as many as make ``share`` of the whole, or all there are.
 
     Those that share words with a benchmark and those that come twice are not among them.
     """
-    counts: Counter[str] = Counter(read=len(general))
     overlaps = zip(known.problems([e.problem for e in general]), known.passages([e.text for e in general]))
     clean = [example for example, overlap in zip(general, overlaps) if overlap == (None, None)]
     once = [example for example, like in zip(clean, equal_to([_key(e) for e in clean])) if like is None]
-    counts |= Counter(contaminated=len(general) - len(clean), duplicate=len(clean) - len(once))
     wanted = general_count(len(examples), share)
     order = np.random.default_rng([seed, _OF_GENERAL]).permutation(len(once))[:wanted]
-    counts |= Counter(wanted=wanted, taken=len(order))
+    counts = {
+        "contaminated": len(general) - len(clean),
+        "duplicate": len(clean) - len(once),
+        "wanted": wanted,
+        "taken": len(order),
+    }
     return [once[i] for i in sorted(order.tolist())], counts
 
 
 def in_order(examples: Sequence[Example], seed: int) -> list[Example]:
     """Shuffled: who reads only the first rows gets every domain."""
     return [examples[i] for i in np.random.default_rng([seed, _ORDER]).permutation(len(examples))]
-
-
-def with_tokens(examples: Sequence[Example], counts: Sequence[int]) -> list[Example]:
-    """The examples with their lengths."""
-    return [dataclasses.replace(example, tokens=int(count)) for example, count in zip(examples, counts, strict=True)]

@@ -26,7 +26,6 @@ from r1jax.rewards.language import reasoning
 from r1jax.rewards.language.detection import LANGUAGES
 from r1jax.rewards.parts import target_language
 
-R1_FORMAT = "<think>\n{reasoning}\n</think>\n\n{summary}"
 OPENING, CLOSING = "<rewritten>", "</rewritten>"
 # Reasons of rejection.
 UNREADABLE, CHANGED = "no rewrite", "rewrite changed the answer"
@@ -37,7 +36,7 @@ Texts = list["str | None"]
 
 def in_r1_format(thought: str, summary: str) -> str:
     """The two parts as the released model writes them."""
-    return R1_FORMAT.replace("{reasoning}", thought.strip(), 1).replace("{summary}", summary.strip(), 1)
+    return f"<think>\n{thought.strip()}\n</think>\n\n{summary.strip()}"
 
 
 def language_of(example: Example) -> str:

@@ -25,14 +25,14 @@ from r1jax.pipeline.curation.card import Tally, build_card, card_text
 from r1jax.pipeline.curation.checks import check_settings
 from r1jax.pipeline.curation.dataset import Example, domain_of, read_general, write_dataset
 from r1jax.pipeline.curation.filters import Filter, first_reason, make_filters, own_filter
-from r1jax.pipeline.curation.refining import drop_contaminated, drop_duplicates, in_order, mix_general, select, with_tokens
+from r1jax.pipeline.curation.refining import drop_contaminated, drop_duplicates, in_order, mix_general, select
 from r1jax.pipeline.curation.rewriting import grade_again, rewrite_by_model, rewrite_by_template
 from r1jax.pipeline.curation.sampling import ModelSource
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.rewards import RewardPool, Verdict
 
 THINK = "<think>"
-UNVERIFIED = "no right answer known"
+UNVERIFIED, END_TOKEN = "no right answer known", "end token in text"  # reasons of rejection
 _ENCODED_TOGETHER = 1_024
 
 
@@ -254,7 +254,11 @@ class _Session:
         """
         self._stop()
         settings, tally = self.settings, self.tally
-        examples = self._with_tokens(drop_contaminated(examples, self.known, tally))
+        examples = drop_contaminated(examples, self.known, tally)
+        encoded = self._with_tokens(examples)
+        for example in (example for example, own in zip(examples, encoded) if own is None):
+            tally.reject(example.domain, END_TOKEN)
+        examples = [example for example in encoded if example is not None]
         examples = drop_duplicates(examples, settings.deduplication, tally)
         examples = select(examples, settings.selection, settings.deduplication.ngram, self.seed, tally)
         if not examples:
@@ -262,13 +266,15 @@ class _Session:
                 f"{self.where}: nothing is left of {sum(tally.samples.values())} samples: {tally.told()}. The samples and "
                 f"their verdicts are in {self.workdir / 'waves'}"
             )
-        general, counts = mix_general(examples, self.general, general_share, self.known, self.seed)
+        general = [example for example in self._with_tokens(self.general) if example is not None]
+        general, counts = mix_general(examples, general, general_share, self.known, self.seed)
+        counts |= {"read": len(self.general), END_TOKEN: len(self.general) - len(general)}
         if self.general and counts["taken"] < counts["wanted"]:
             self.console.warn(
                 f"{self.name}: general_share {general_share} wants {counts['wanted']} rows of general data, there are "
                 f"{counts['taken']}: they are {counts['taken'] / (len(examples) + counts['taken']):.1%} of the set"
             )
-        rows = in_order([*examples, *self._with_tokens(general)], self.seed)
+        rows = in_order([*examples, *general], self.seed)
         if "data.parquet" not in list(write_dataset(self.workdir, [row.to_row(settings.template) for row in rows])):
             self.console.warn(f"{self.name}: no data.parquet, for that pyarrow is needed: pip install pyarrow")
         made_with = self._made_with()
@@ -278,12 +284,15 @@ class _Session:
         self.console.say(f"{self.name}: {card['rows']:,} rows of {card['samples']:,} samples; rejected: {tally.told()}")
         return Artefacts(data=str(self.workdir / "data.jsonl"), figures=_figures(card))
 
-    def _with_tokens(self, examples: Sequence[Example]) -> list[Example]:
-        counts: list[int] = []
+    def _with_tokens(self, examples: Sequence[Example]) -> list[Example | None]:
+        """The examples with their lengths; None for those that hold a token which ends a sequence: nobody can learn them."""
+        encoded: list[Example | None] = []
         for first in range(0, len(examples), _ENCODED_TOGETHER):
-            texts = [example.text for example in examples[first : first + _ENCODED_TOGETHER]]
-            counts += map(len, self.tokenizer.encode_batch(texts))
-        return with_tokens(examples, counts)
+            some = examples[first : first + _ENCODED_TOGETHER]
+            for example, ids in zip(some, self.tokenizer.encode_batch([example.text for example in some])):
+                learnable = self.tokenizer.eos_ids.isdisjoint(ids)
+                encoded.append(dataclasses.replace(example, tokens=len(ids)) if learnable else None)
+        return encoded
 
     def _made_with(self) -> dict[str, Any]:
         stage = next(stage for stage in self.context.recipe.stages if stage.name == self.name)
