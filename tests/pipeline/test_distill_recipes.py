@@ -10,7 +10,7 @@ from r1jax.models.published import PUBLISHED, count
 from r1jax.pipeline.sft.stage import check_settings
 
 FOLDER = Path(__file__).parents[2] / "configs" / "distill"
-# The paper's table of initial learning rates (arXiv 2501.12948, supplement B.4.3), and the first report's Table 5: AIME 2024 pass@1.
+# The paper's table of initial learning rates (arXiv 2501.12948), and the first report's Table 5: AIME 2024 pass@1.
 STUDENTS = {
     "qwen_1_5b": ("qwen2.5-math-1.5b", "deepseek-r1-distill-qwen-1.5b", 1e-4, 28.9),
     "qwen_7b": ("qwen2.5-math-7b", "deepseek-r1-distill-qwen-7b", 8e-5, 55.5),
