@@ -266,9 +266,9 @@ class _Session:
                 f"{self.where}: nothing is left of {sum(tally.samples.values())} samples: {tally.told()}. The samples and "
                 f"their verdicts are in {self.workdir / 'waves'}"
             )
-        general = [example for example in self._with_tokens(self.general) if example is not None]
-        general, counts = mix_general(examples, general, general_share, self.known, self.seed)
-        counts |= {"read": len(self.general), END_TOKEN: len(self.general) - len(general)}
+        learnable = [example for example in self._with_tokens(self.general) if example is not None]
+        general, counts = mix_general(examples, learnable, general_share, self.known, self.seed)
+        counts |= {"read": len(self.general), END_TOKEN: len(self.general) - len(learnable)}
         if self.general and counts["taken"] < counts["wanted"]:
             self.console.warn(
                 f"{self.name}: general_share {general_share} wants {counts['wanted']} rows of general data, there are "
