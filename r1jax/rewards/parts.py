@@ -49,10 +49,9 @@ def _format(request: RewardRequest, verdict: Verdict, settings: PartSettings) ->
 
 
 def _think_format(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
-    completion = request.completion
-    if not request.prompt.rstrip().endswith(THINK):
-        completion = completion.lstrip().removeprefix(THINK)
-    return think_format_reward(completion)
+    """R1's form. Where the prompt does not end by opening ``<think>``, the completion must begin with it."""
+    text = _whole(request).lstrip()
+    return think_format_reward(text.removeprefix(THINK)) if text.startswith(THINK) else 0.0
 
 
 def target_language(request: RewardRequest) -> str:

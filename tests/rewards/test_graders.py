@@ -125,6 +125,8 @@ def test_a_prompt_that_opens_the_thought():
     assert grade(request("a</think><answer>72</answer>", prompt="Assistant:"), ["format"]).parts == {"format": 0.0}
     assert grade(request("a</think>72", prompt="<think>"), ["think_format"]).parts == {"think_format": 1.0}
     assert grade(request("<think>a</think>72"), ["think_format"]).parts == {"think_format": 1.0}
+    assert grade(request("a</think>72"), ["think_format"]).parts == {"think_format": 0.0}, "nobody opened the thought"
+    assert grade(request("<think>a</think>72", prompt="<think>"), ["think_format"]).parts == {"think_format": 0.0}
 
 
 def test_the_random_control_is_a_fair_coin_of_the_samples_identity():
