@@ -41,6 +41,7 @@ _UNSPACED = {"Hani": (3, 5), "Kana": (1, 2), "Thai": (1, 4), "Laoo": (1, 4), "Kh
 UNSPACED = frozenset(_UNSPACED)
 
 _SENTENCE_END = "[.!?;:\n。！？；：؟۔।॥…]"
+_SIGNS = r"[0-9 \t#$%&()*+,/<=>@\\^_{}|~\"-]"  # taken a run at a time
 _WORDS = re.compile(
     "|".join(
         # Blanks inside a run of an unspaced script don't make more words of it.
@@ -49,7 +50,7 @@ _WORDS = re.compile(
         else f"(?P<{script}>[{letters}]+(?:['’][{letters}]+)*)"
         for script, letters in _LETTERS.items()
     )
-    + f"|(?P<Zyyy>{_SENTENCE_END}+)|(?P<Zzzz>[^\\W\\d_]+)"
+    + f"|(?P<Zyyy>{_SENTENCE_END}+)|(?P<Zzzz>[^\\W\\d_]+)|(?P<Zsym>{_SIGNS}+)"
 )
 _CODE_BEFORE = frozenset("0123456789_\\@#")
 _CODE_AFTER = frozenset("0123456789_(@")
@@ -102,6 +103,8 @@ def split_words(text: str) -> list[Word]:
     sentence = 0
     for match in _WORDS.finditer(text):
         script, word = match.lastgroup, match[0]
+        if script == "Zsym":
+            continue
         if script == "Zyyy":
             sentence += 1
             continue
@@ -130,7 +133,7 @@ _BEGIN = re.compile(r"\\begin\{([a-z]{1,20}\*?)\}")
 _PAIRS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("`", "`"))
 _NOT_PROSE = re.compile(
     r"(?:https?://|www\.)[^\s\u3000-\u9fff]{1,2000}"  # addresses
-    r"|[\w.+-]{1,64}@[\w-]{1,64}\.[\w.-]{1,100}"
+    r"|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}\.[\w.-]{1,100}"
     r"|\\[A-Za-z]{1,40}"  # commands outside of formulas
     r"|</?[A-Za-z][A-Za-z0-9_-]{0,40}>"  # tags
     r"|(?<![A-Za-z0-9_/.-])~?/?[\w.-]{1,100}(?:/[\w.-]{1,100}){2,20}"  # paths
