@@ -6,6 +6,7 @@ stages/<stage>/waves/<rollout>-<wave>/rollouts.jsonl           -> ``Stage.waves`
 stages/<stage>/views/<rollout>.json                            -> ``Stage.views`` (paths)
 stages/<stage>/plan.json                                       -> ``Stage.planned``, where the recipe leaves it to the data
 stages/<stage>/commit.json                                     -> ``Stage.complete``
+stages/<stage>/card.json                                       -> ``Stage.card``
 timing/<stage>/<rollout>.json                                  -> ``Stage.timing``
 timing/status.json, .lock                                      -> ``Run.state``
 recipe.yaml, results.json, notes.json, environment.json        -> ``Run``
@@ -50,6 +51,7 @@ class Stage:
       waves: paths of the waves' folders, in order; one without a record did not happen.
       views: paths of the rollouts' views (``pipeline/grpo/views.py``), in order.
       planned: optimizer steps of the whole stage, or None where that is not known.
+      card: the data card of a finished stage that makes data (``pipeline/curation/card.py``), else None.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Stage:
     timing: tuple[Mapping[str, Any], ...] = ()
     waves: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
+    card: Mapping[str, Any] | None = None
 
     def benchmarks(self) -> dict[str, list[Evaluation]]:
         """Benchmark -> its evaluations in order of step; first those that were asked most often."""
@@ -189,10 +192,11 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
     timings = _each(lambda file: reader.json(f"{timing}/{file}", dict), files.names(timing))
     planned = settings.get("steps") or (reader.json(f"{folder}/plan.json", dict) or {}).get("steps")
     updates = _updates(reader, f"{folder}/updates")
+    complete = files.exists(f"{folder}/{RECORD}")
     return Stage(
         name=name,
         kind=str(settings.get("kind", "")),
-        complete=files.exists(f"{folder}/{RECORD}"),
+        complete=complete,
         planned=planned if isinstance(planned, int) else None,
         updates=updates,
         evaluations=_evaluations(reader, f"{folder}/evaluations", len(updates["step"])),
@@ -202,6 +206,7 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
             for name in sorted(files.names(f"{folder}/waves"), key=lambda name: (name.partition("-")[0], _number(name)))
         ),
         views=tuple(f"{folder}/views/{name}" for name in files.names(f"{folder}/views") if name.endswith(".json")),
+        card=reader.json(f"{folder}/card.json", dict) if complete else None,
     )
 
 

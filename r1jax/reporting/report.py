@@ -19,6 +19,7 @@ from typing import Any
 from r1jax.reporting import files, plots, viewer
 from r1jax.reporting.collect import Run, Stage, collect, settings_of, write_metrics
 from r1jax.reporting.console import number
+from r1jax.reporting.data_cards import card_tables
 from r1jax.reporting.tables import comparisons, stage_rows, stage_tables, tiles
 
 # Bytes of all stages. Plotly's script takes 4.9 MB of a page's 10; the curves of a long stage about 0.5.
@@ -166,6 +167,7 @@ def write_report(workdir: str | os.PathLike, out: str | os.PathLike | None = Non
             {
                 **row,
                 "sections": shown,
+                "tables": card_tables(stage),
                 "always_zero": plots.always_zero(stage),
                 "viewer": len(samples) - 1 if found is not None else None,
                 "settings": _settings(run, stage),

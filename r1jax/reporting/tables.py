@@ -8,6 +8,7 @@ from typing import Any
 
 from r1jax.reporting.collect import Run, Stage, collect
 from r1jax.reporting.console import duration, number
+from r1jax.reporting.data_cards import card_lead, card_lines
 
 
 def _is_number(value: Any) -> bool:
@@ -150,6 +151,7 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
         learnt = [value for value in stage.updates.get("cross_entropy", ()) if _is_number(value)]
         if learnt:
             rows.append([stage.name, "examples", "cross-entropy", number(learnt[0]), number(learnt[-1])])
+        rows += card_lines(stage)
     shown = {str(row[0]) for row in rows}
     rows += [[str(r.get("name", "")), "–", "–", "–", "–"] for r in run.results if str(r.get("name", "")) not in shown]
     return ["stage", "benchmark", "figure", "before", "after"], rows
@@ -229,10 +231,10 @@ def stage_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _lead(run: Run, stage: Stage) -> str:
-    """``test: 16.7% → 79.6%``: pass@1 of the stage's benchmarks."""
+    """``test: 16.7% → 79.6%``: pass@1 of the stage's benchmarks; what a stage made whose work is data."""
     result = next((r for r in run.results if r.get("name") == stage.name), {})
     before, after = _figures_of(result, "before"), _figures_of(result, "after")
-    words = []
+    words = [lead] if (lead := card_lead(stage)) else []
     for benchmark in dict.fromkeys([*before, *after]):
         values = [f[benchmark]["pass@1"] for f in (before, after) if _is_number(f.get(benchmark, {}).get("pass@1"))]
         if values:
