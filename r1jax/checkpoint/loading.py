@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ def load_model(
     dtype: Any = None,
     *,
     rules: Rules = TRAIN_RULES,
+    prediction: bool = True,
     console: Console | None = None,
 ) -> Model:
     """Loads a model, a layer at a time and each device's part read from disk on its own: never is more than that in host
@@ -57,6 +59,8 @@ def load_model(
       mesh: where the parameters go (``sharding.make_mesh``); None: one device.
       dtype: of the parameters (routers: at least float32); None: each as it is stored, quantised ones in float32.
       rules: the table that lays them out; the training table spreads them furthest.
+      prediction: load the modules of multi-token prediction too, which sampling does not use (11.6 billion parameters of R1's);
+        without them the configuration that comes back has none.
       console: where progress is drawn.
 
     Raises:
@@ -66,6 +70,8 @@ def load_model(
     """
     path = epath.Path(path).resolve()  # Orbax takes absolute paths only
     config = read_config(path)
+    if not prediction:
+        config = dataclasses.replace(config, num_nextn_predict_layers=0)
     place = layout(make_mesh(1, 1, 1, jax.devices()[:1]) if mesh is None else mesh, rules)
     shardings = {name: place.sharding(axes) for name, axes in flatten(logical_axes(config)).items()}
     for name, leaf in flatten(abstract_params(config)).items():

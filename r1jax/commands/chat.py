@@ -168,7 +168,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     dtype = compute_dtype(layout.platform)
-    model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype, rules=sharding.ROLLOUT_RULES)
+    model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype, rules=sharding.ROLLOUT_RULES, prediction=False)
     if model.tokenizer is None or model.tokenizer.chat is None:
         raise ValueError(f"{arguments.model} has no chat template; r1jax generate continues plain text")
     slots = dataclasses.replace(SamplerSettings(), rows=1, lanes=1, chunk=CHUNK)

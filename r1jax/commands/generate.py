@@ -67,7 +67,7 @@ def generate(arguments: argparse.Namespace, prompts: list[str]) -> list[dict[str
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     dtype = compute_dtype(layout.platform)
-    model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype, rules=sharding.ROLLOUT_RULES)
+    model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype, rules=sharding.ROLLOUT_RULES, prediction=False)
     if model.tokenizer is None:
         raise ValueError(f"{arguments.model} has no tokenizer; put its tokenizer.json or tokenizer.model there")
     template = "chat" if arguments.chat else "none"

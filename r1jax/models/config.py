@@ -86,6 +86,10 @@ class Experts:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not implemented; known: {', '.join(known)}")
         if self.n_routed_experts % self.n_group:
             raise ValueError(f"n_routed_experts {self.n_routed_experts} do not divide into n_group {self.n_group}")
+        if self.group_score == "top2" and 1 < self.n_group == self.n_routed_experts:
+            raise ValueError(
+                f"n_group {self.n_group} leaves one expert to a group, and a group's score is that of its best two"
+            )
         if not 1 <= self.topk_group <= self.n_group:
             raise ValueError(f"topk_group {self.topk_group} must lie between 1 and n_group {self.n_group}")
         eligible = self.topk_group * (self.n_routed_experts // self.n_group)
@@ -141,7 +145,9 @@ class ModelConfig:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads {self.num_key_value_heads}"
             )
-        name, rotated = ("head_dim", self.head_dim) if self.latent is None else ("qk_rope_head_dim", self.latent.qk_rope_head_dim)
+        name, rotated = (
+            ("head_dim", self.head_dim) if self.latent is None else ("qk_rope_head_dim", self.latent.qk_rope_head_dim)
+        )
         if rotated % 2:
             raise ValueError(f"{name} {rotated} must be even: rotary embedding pairs its entries")
         if (self.architecture in DEEPSEEK) != (self.latent is not None):

@@ -43,7 +43,7 @@ def examine(
       StopRequested: from ``ask``: ``stop`` said so; this benchmark is lost.
     """
     dtype = compute_dtype(layout.platform)
-    model = checkpoint.load_model(path, layout.mesh, dtype, rules=sharding.ROLLOUT_RULES)
+    model = checkpoint.load_model(path, layout.mesh, dtype, rules=sharding.ROLLOUT_RULES, prediction=False)
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise ValueError(f"{path} has no tokenizer; put its tokenizer.json or tokenizer.model there")

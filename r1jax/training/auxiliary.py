@@ -24,7 +24,8 @@ def no_auxiliary_loss(aux: dict[str, Any], batch: Any) -> tuple[jax.Array, Metri
 
 
 def router_loss(*, balance: float = 0.0, replayed: bool = True) -> AuxiliaryLoss:
-    """The sequence-wise balance loss of the layers of experts, summed over layers, and how the router does.
+    """The sequence-wise balance loss of the layers of experts (arXiv 2412.19437 eq. 17-20), summed over layers, and how the
+    router does.
 
     Args:
       balance: the loss's coefficient; above 0 ``batch.balance_weight`` is read.
@@ -38,13 +39,15 @@ def router_loss(*, balance: float = 0.0, replayed: bool = True) -> AuxiliaryLoss
             return total, metrics
         if balance:
 
-            def layer(scores: jax.Array, experts: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def layer(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+                # Eq. 18 counts the best K by the scores alone, not those that the bias and the groups let through.
+                best = jax.lax.top_k(scores, aux["experts"].shape[-1])[1]
                 value, told = sequence_balance_loss(
-                    scores, experts, batch.balance_weight, batch.sequence_index, coefficient=balance
+                    scores, best, batch.balance_weight, batch.sequence_index, coefficient=balance
                 )
                 return value, told["balance"] * told["weight"]
 
-            losses, means = jax.vmap(layer, in_axes=2)(aux["scores"], aux["experts"])
+            losses, means = jax.vmap(layer, in_axes=2)(aux["scores"])
             total, metrics["router_balance"] = jnp.sum(losses), jax.lax.stop_gradient(jnp.mean(means))
         if batch.routes is not None and not replayed:
             here, there = (jnp.sort(x.astype(jnp.int32), axis=-1) for x in (aux["experts"], batch.routes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -29,12 +30,13 @@ class Optimizer(NamedTuple):
     clip_norm: float
 
 
-def make_optimizer(settings: OptimizerSettings, total_steps: int) -> Optimizer:
-    """AdamW (arXiv 1711.05101): decoupled weight decay, on kernels and embeddings only.
+def make_optimizer(settings: OptimizerSettings, total_steps: int, *, held: Collection[str] = ()) -> Optimizer:
+    """AdamW (arXiv 1711.05101): decoupled weight decay, on everything but norm scales and biases.
 
     Args:
       settings: see ``config.OptimizerSettings``.
       total_steps: updates of the stage, where the schedule ends.
+      held: groups of parameters (keys at the top of the tree) that no loss moves, so that nothing must: they are not decayed.
 
     Raises:
       ValueError: a setting that is out of range.
@@ -58,7 +60,8 @@ def make_optimizer(settings: OptimizerSettings, total_steps: int) -> Optimizer:
         moments = _stored_in_bfloat16(moments)
     parts = [moments]
     if settings.weight_decay:
-        parts.append(optax.add_decayed_weights(settings.weight_decay, mask=_decayed))
+        decayed = functools.partial(_decayed, held=held)
+        parts.append(optax.add_decayed_weights(settings.weight_decay, mask=decayed))
     return Optimizer(optax.chain(*parts), learning_rate(settings, total_steps), settings.clip_norm)
 
 
@@ -82,9 +85,11 @@ def learning_rate(settings: OptimizerSettings, total_steps: int) -> Callable[[ja
     return rate
 
 
-def _decayed(params: Any) -> Any:
-    """Norm scales and biases are not decayed."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
+def _decayed(params: Any, held: Collection[str]) -> Any:
+    """Which parameters are decayed: not norm scales, biases, and what is held."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key not in ("scale", "bias") and path[0].key not in held, params
+    )
 
 
 def _stored_in_bfloat16(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -135,6 +135,10 @@ def test_the_command_on_directories_and_on_an_index_alone(tmp_path, model, capfd
     assert "an export would write the same" in capfd.readouterr().out and not (tmp_path / "out").exists()
     (shard,) = tmp_path.glob("hf/*-00002-*.safetensors")
     shard.unlink()
+    assert cli.main(["convert", str(tmp_path / "hf"), "--dry-run"]) == 2  # an unfinished download
+    assert f"{shard.name} is missing" in capfd.readouterr().err
+    for file in tmp_path.glob("hf/*.safetensors"):
+        file.unlink()
     found = dry_run(tmp_path / "hf")
     assert not found.described and "names alone" in "\n".join(found.lines())
     index = json.loads((tmp_path / "hf" / "model.safetensors.index.json").read_text())
@@ -148,7 +152,8 @@ def test_the_command_on_directories_and_on_an_index_alone(tmp_path, model, capfd
 
 def test_a_table_that_is_none(tmp_path):
     (tmp_path / "config.json").write_text((DATA / "r1_config.json").read_text())
-    for text in ("[]", '{"a": 1}', '{"a": {"shape": [1], "dtype": "F13"}}', "{"):
+    twice = '{"a": {"shape": [1], "dtype": "F32"}, "a": {"shape": [1], "dtype": "F32"}}'
+    for text in ("[]", '{"a": 1}', '{"a": {"shape": [1], "dtype": "F13"}}', "{", twice):
         (tmp_path / "t.json").write_text(text)
         with pytest.raises(CheckpointError, match="is no table of tensors"):
             dry_run(tmp_path / "t.json")

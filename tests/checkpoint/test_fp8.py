@@ -1,5 +1,6 @@
 """FP8 in blocks: the rule, ragged edges, rounds that are exact; whole checkpoints with multi-token prediction in every dtype."""
 
+import dataclasses
 import json
 
 import jax
@@ -122,6 +123,16 @@ def test_prediction_is_written_with_its_copies_and_read_again(tmp_path, params):
     loaded = load_model(tmp_path / "hf")
     assert loaded.config == V3
     assert_same(loaded.params, params)
+
+
+def test_prediction_need_not_be_loaded(tmp_path, params):
+    export_model(tmp_path / "hf", V3, params)
+    convert(tmp_path / "hf", tmp_path / "native")
+    rest = {name: part for name, part in params.items() if name != "mtp"}
+    for path in (tmp_path / "hf", tmp_path / "native"):
+        loaded = load_model(path, prediction=False)
+        assert loaded.config == dataclasses.replace(V3, num_nextn_predict_layers=0)
+        assert_same(loaded.params, rest)
 
 
 def test_a_copy_that_differs_is_refused(tmp_path, params):

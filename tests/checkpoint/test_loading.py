@@ -188,7 +188,7 @@ def test_damaged_directories(tmp_path, directory):
     with pytest.raises(CheckpointError, match=f"{directory}: config.json: hidden_act 'gelu'"):
         load_model(directory)
     (directory / "config.json").write_text('{"a":')
-    with pytest.raises(CheckpointError, match="config.json is not JSON"):
+    with pytest.raises(CheckpointError, match="config.json is not sound JSON"):
         load_model(directory)
     (directory / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match="config.json is not a JSON object"):

@@ -63,8 +63,11 @@ def damage(path, how):
     data = (path / SINGLE).read_bytes()
     header = int.from_bytes(data[:8], "little")
     entry = json.loads(data[8 : 8 + header])
+    twice = json.dumps(entry)[:-1] + f', "a": {json.dumps(entry["a"])}}}'
+    at = entry["a"]["data_offsets"][0]
+    shared = json.dumps({**entry, "b": {**entry["b"], "data_offsets": [at + 2, at + 12]}})
     entry["a"]["shape"] = [4, 7]
-    text = json.dumps(entry).encode()
+    text, twice, shared = (x.encode() for x in (json.dumps(entry), twice, shared))
     (path / SINGLE).write_bytes(
         {
             "empty": b"",
@@ -72,7 +75,10 @@ def damage(path, how):
             "data cut": data[:-3],
             "header overwritten": data[:8] + b"\xff" * header + data[8 + header :],
             "length": (1 << 60).to_bytes(8, "little") + data[8:],
-            "shape": len(text).to_bytes(8, "little") + text + data[8 + header :],
+            **{
+                name: len(new).to_bytes(8, "little") + new + data[8 + header :]
+                for name, new in (("shape", text), ("twice", twice), ("shared", shared))
+            },
         }[how]
     )
 
@@ -86,6 +92,8 @@ def damage(path, how):
         ("header overwritten", "header is damaged"),
         ("length", "truncated"),
         ("shape", "tensor a has 96 bytes"),
+        ("twice", "header is damaged .a is given twice"),
+        ("shared", "tensors . and . share bytes"),
     ],
 )
 def test_damaged_files(tmp_path, tensors, how, words):
@@ -108,7 +116,10 @@ def test_damaged_shards(tmp_path, tensors):
     with pytest.raises(CheckpointError, match="tensor a is in one.safetensors and in two.safetensors"):
         TensorFiles(tmp_path)
     (tmp_path / INDEX).write_text("{")
-    with pytest.raises(CheckpointError, match="index.json is not JSON"):
+    with pytest.raises(CheckpointError, match="index.json is not sound JSON"):
+        TensorFiles(tmp_path)
+    (tmp_path / INDEX).write_text('{"weight_map": {"a": "one.safetensors", "a": "two.safetensors"}}')
+    with pytest.raises(CheckpointError, match="index.json is not sound JSON: a is given twice"):
         TensorFiles(tmp_path)
 
 

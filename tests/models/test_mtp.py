@@ -261,6 +261,22 @@ def test_a_model_without_it_is_refused():
         mtp_logprobs(config, random_params(config), batch, jnp.zeros((1, batch.tokens.shape[1], 10)))
 
 
+def test_experts_in_prediction_alone():
+    """A model whose own layers are all dense: nothing to record, and one load to balance."""
+    config = dataclasses.replace(CONFIG, experts=dataclasses.replace(CONFIG.experts, first_k_dense_replace=2))
+    assert models.route_shape(config) is None
+    batch = packed()
+    _, _, told, _ = both(config, random_params(config), batch)
+    counts = models.statistics(config, told, batch.segment_ids > 0)
+    assert list(counts) == ["mtp"] and counts["mtp"]["block"]["moe"]["router"]["bias"].sum() == 2 * (10 + 7)
+    assert models.statistics(config, {}, batch.segment_ids > 0) == {}
+
+
+def test_groups_of_one_expert_have_no_best_two():
+    with pytest.raises(ValueError, match="n_group 6 leaves one expert to a group"):
+        dataclasses.replace(CONFIG.experts, n_group=6, topk_group=2)
+
+
 # ------------------------------------------------------------------------------------------------- transformers has it since 5.20
 @pytest.mark.slow
 @pytest.mark.parametrize("yarn", [False, True])

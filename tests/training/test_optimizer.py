@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from r1jax.config import OptimizerSettings
+from r1jax.models import abstract_params
+from r1jax.models.published import PUBLISHED
 from r1jax.training import (
     ApplyStep,
     ZeroGrads,
@@ -57,6 +59,18 @@ def test_adamw(tiny, clip_norm, compilations):
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-5, err_msg=name)
     assert any(name.endswith("['scale']") for name in expected) and any(name.endswith("['bias']") for name in expected)
     assert state.step == 3 and compilations["apply_step"] == 1
+
+
+def test_everything_but_scales_and_biases_is_decayed_and_what_is_held_is_not():
+    """The experts' matrices too, which lie in the tree without a kernel's name."""
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), abstract_params(PUBLISHED["tiny-deepseek-v3"].config))
+    for held in ((), ("mtp",)):
+        transform = make_optimizer(OptimizerSettings(weight_decay=0.25), 10, held=held).transform
+        updates, _ = transform.update(jax.tree.map(np.zeros_like, params), transform.init(params), params)
+        for path, update in jax.tree_util.tree_leaves_with_path(updates):
+            matrix = path[-1].key not in ("scale", "bias") and (path[0].key != "mtp" or not held)
+            np.testing.assert_array_equal(update, 0.25 * matrix, err_msg=jax.tree_util.keystr(path))
+    assert {"gate", "up", "down", "router"} < set(updates["mtp"]["block"]["moe"])
 
 
 def test_a_small_gradient_is_not_scaled_up(tiny):

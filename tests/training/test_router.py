@@ -90,6 +90,26 @@ def test_the_balance_loss_has_a_gradient_of_its_own(tiny, moe):
     assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
 
 
+def test_the_balance_loss_is_the_paper_s_of_the_scores_alone(tiny):
+    """arXiv 2412.19437 eq. 17-20 by loops: the load counts the best K by the scores, whatever bias, groups or replay chose."""
+    batch, rng = balanced(tiny.batch()), np.random.default_rng(0)
+    B, T, L, E, K = *batch.tokens.shape, 3, 6, 2
+    scores = rng.uniform(size=(B, T, L, E)).astype(np.float32)
+    chosen = rng.permuted(np.broadcast_to(np.arange(E), scores.shape), axis=-1)[..., :K]
+    got, metrics = router_loss(balance=0.25)({"scores": scores, "experts": chosen}, batch)
+    sequences = np.unique(batch.sequence_index[batch.segment_ids > 0])
+    want = 0.0
+    for index in sequences:
+        s = scores[(batch.sequence_index == index) & (batch.segment_ids > 0)].astype(np.float64)  # [n, L, E]
+        for layer in range(L):
+            for expert in range(E):
+                f = sum(expert in np.argsort(-token)[:K] for token in s[:, layer]) * E / (K * len(s))
+                P = np.mean([token[expert] / token.sum() for token in s[:, layer]])
+                want += 0.25 * f * P / len(sequences)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    np.testing.assert_allclose(metrics["router_balance"], want / 0.25 / L, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_bias_moves_against_the_load_and_nothing_else_moves_it(tiny, moe):
     layout = tiny.make_layout()

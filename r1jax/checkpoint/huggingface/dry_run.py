@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +11,15 @@ from etils import epath
 
 from r1jax.checkpoint.huggingface.coverage import Coverage, check, layout
 from r1jax.checkpoint.huggingface.fp8 import DEEPSEEK_BLOCK, FP8
-from r1jax.checkpoint.huggingface.tensor_files import DTYPES, INDEX, SINGLE, TensorFiles, stored_names
+from r1jax.checkpoint.huggingface.tensor_files import (
+    DTYPES,
+    INDEX,
+    SINGLE,
+    TensorFiles,
+    parse_json,
+    stored_names,
+    weight_map,
+)
 from r1jax.checkpoint.huggingface.weights import read_documents, split_fused, without_absent_prediction
 from r1jax.checkpoint.integrity import CheckpointError
 from r1jax.models import count_params
@@ -89,10 +96,10 @@ def _rewritten(tensors: Mapping[str, Any], config: ModelConfig, block: Any) -> t
 
 
 def _read_directory(path: epath.Path) -> Mapping[str, Any] | None:
-    """The tensors of a directory; None where it has an index and not all of the files that it names."""
+    """The tensors of a directory; None where it has an index and none of the files that it names. Some of them are a download
+    that is not finished."""
     if not (path / SINGLE).exists() and (path / INDEX).exists():
-        files = set(json.loads((path / INDEX).read_text()).get("weight_map", {}).values())
-        if not all((path / file).exists() for file in files):
+        if not any((path / file).exists() for file in set(weight_map(path / INDEX).values())):
             return None
     return TensorFiles(path, split_fused)
 
@@ -100,7 +107,7 @@ def _read_directory(path: epath.Path) -> Mapping[str, Any] | None:
 def _read_table(path: epath.Path) -> dict[str, Kind]:
     try:
         data = path.read_bytes()
-        table = json.loads(gzip.decompress(data) if path.name.endswith(".gz") else data)
+        table = parse_json(gzip.decompress(data) if path.name.endswith(".gz") else data)
         return {name: Kind(DTYPES[entry["dtype"]], tuple(entry["shape"])) for name, entry in table.items()}
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error

@@ -6,6 +6,8 @@ Source: the format's own description in the safetensors repository's README.
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
 import math
 import os
@@ -52,18 +54,35 @@ class Stored(NamedTuple):
     stop: int
 
 
+def parse_json(text: str | bytes) -> Any:
+    """JSON in which no key is given twice: Python's own reader would take the last and drop the others.
+
+    Raises:
+      ValueError: it is malformed.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice, _ = collections.Counter(key for key, _ in pairs).most_common(1)[0]
+            raise ValueError(f"{twice} is given twice")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
 def read_json(path: epath.Path) -> Any:
     """A JSON file.
 
     Raises:
-      CheckpointError: it is missing or malformed.
+      CheckpointError: it is missing or malformed, or gives a key twice.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
+        raise CheckpointError(f"{path} is not sound JSON: {' '.join(str(error).split())}") from error
 
 
 def _read_header(path: epath.Path) -> dict[str, Stored]:
@@ -79,7 +98,7 @@ def _read_header(path: epath.Path) -> dict[str, Stored]:
         raise CheckpointError(f"{path} is truncated or no safetensors file: it has {size} bytes; fetch it again")
     tensors = {}
     try:
-        for name, entry in json.loads(header).items():
+        for name, entry in parse_json(header).items():
             if name == "__metadata__":
                 continue
             start, stop = entry["data_offsets"]
@@ -96,23 +115,33 @@ def _read_header(path: epath.Path) -> dict[str, Stored]:
     except CheckpointError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: its header is damaged; fetch it again") from error
+        raise CheckpointError(f"{path}: its header is damaged ({error}); fetch it again") from error
+    _check_places(path, tensors, size)
+    return tensors
+
+
+def _check_places(path: epath.Path, tensors: Mapping[str, Stored], size: int) -> None:
+    """Refuses tensors that lie past the end of their file, and tensors that share bytes."""
     for name, tensor in tensors.items():
         if tensor.stop > size:
             raise CheckpointError(
                 f"{path} is truncated: tensor {name} ends at byte {tensor.stop}, the file at {size}; fetch it again"
             )
-    return tensors
+    filled = sorted((item for item in tensors.items() if item[1].stop > item[1].start), key=lambda item: item[1].start)
+    for (before, first), (name, second) in itertools.pairwise(filled):
+        if second.start < first.stop:
+            raise CheckpointError(f"{path}: its header is damaged: tensors {before} and {name} share bytes; fetch it again")
 
 
 def stored_names(directory: epath.Path) -> set[str] | None:
     """The names of a directory's tensors, from its index or the header of its only file; None if it has neither."""
     if (directory / SINGLE).exists():
         return set(_read_header(directory / SINGLE))
-    return set(_weight_map(directory / INDEX)) if (directory / INDEX).exists() else None
+    return set(weight_map(directory / INDEX)) if (directory / INDEX).exists() else None
 
 
-def _weight_map(path: epath.Path) -> dict[str, str]:
+def weight_map(path: epath.Path) -> dict[str, str]:
+    """Of an index: the file of each tensor."""
     index = read_json(path)
     files = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
@@ -146,7 +175,7 @@ class TensorFiles(Mapping[str, Stored]):
                 raise CheckpointError(f"{self.directory} holds experts apart and in one tensor; remove one of the two")
 
     def _read_index(self, path: epath.Path) -> dict[str, Stored]:
-        files = _weight_map(path)
+        files = weight_map(path)
         tensors: dict[str, Stored] = {}
         for file in sorted(set(files.values())):
             if not (self.directory / file).exists():

@@ -68,9 +68,9 @@ def head_weight(config: ModelConfig, params: Any) -> jax.Array:
 
 def route_shape(config: ModelConfig) -> tuple[int, int, str] | None:
     """``(layers, experts per token, smallest dtype)`` of recorded choices; None without experts."""
-    if config.experts is None:
+    layers = dict(stacks(config)).get(EXPERTS)
+    if layers is None:
         return None
-    layers = config.num_hidden_layers - config.experts.first_k_dense_replace
     return layers, config.experts.num_experts_per_tok, "uint8" if config.experts.n_routed_experts <= 256 else "uint16"
 
 
@@ -86,8 +86,9 @@ def statistics(config: ModelConfig, aux: dict[str, Any], counted: jax.Array) -> 
         zeros = jnp.zeros((experts.shape[2], config.experts.n_routed_experts), jnp.float32)
         return {"moe": {"router": {"bias": zeros.at[layer, experts].add(ones, mode="drop")}}}
 
+    own = {EXPERTS: load(aux["experts"])} if "experts" in aux else {}
     predicted = {"mtp": {"block": load(aux["mtp_experts"])}} if "mtp_experts" in aux else {}
-    return {EXPERTS: load(aux["experts"])} | predicted
+    return own | predicted
 
 
 def forward(config, params, tokens, positions, segment_ids=None, cache=None, routes=None, *, remat=None):

@@ -20,11 +20,12 @@ _NEUTRAL = {
     "ep_size": (None, 1),
     "rope_interleave": (None, True),
 }
-# The gates that DeepSeek's code and transformers' have, of each generation, as their keys name them and as ours do. V2 with
+# The gates that DeepSeek's code and transformers' have, of each generation, as their keys name them ("gready" is how V2's own
+# code spells its default) and as ours do. V2 with
 # norm_topk_prob would be two models: DeepSeek's code then divides by the sum, transformers never does.
 _V2_KEYS = {
     "scoring_func": (None, "softmax"),
-    "topk_method": (None, "group_limited_greedy", "greedy"),
+    "topk_method": (None, "gready", "group_limited_greedy", "greedy"),
     "norm_topk_prob": (None, False),
 }
 _V3_KEYS = {"scoring_func": (None, "sigmoid"), "topk_method": (None, "noaux_tc")}
