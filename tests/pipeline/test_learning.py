@@ -1,11 +1,20 @@
-"""Token weights of a minibatch do not depend on which of its sequences are packed."""
+"""Token weights of a minibatch do not depend on which of its sequences are packed; what does not learn is not decayed."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 
+from r1jax import sharding
+from r1jax.config import GRPOSettings, OptimizerSettings, SFTSettings
 from r1jax.data.packing import PackItem, pack
 from r1jax.losses import token_weights
+from r1jax.models import abstract_params
+from r1jax.models.published import PUBLISHED
+from r1jax.pipeline.grpo import learning as grpo
 from r1jax.pipeline.grpo.learning import sequence_weights
+from r1jax.pipeline.sft import learning as sft
 
 
 @pytest.mark.parametrize("rule", ["sequence_mean", "token_mean", "constant_length"])
@@ -20,3 +29,19 @@ def test_weights_from_lengths_are_those_of_the_packed_rows(rule):
         of_sequence = wanted[(rows.sequence_index == i) & (rows.completion_mask > 0)]
         np.testing.assert_array_equal(of_sequence, np.full(lengths[i], weights[i]))
     assert (weights[~graded] == 0).all() and (weights[graded] > 0).all()
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("learner", "settings"), [(grpo.Learner, GRPOSettings), (sft.Learner, functools.partial(SFTSettings, steps=1))]
+)
+def test_modules_of_prediction_that_do_not_learn_are_not_decayed(learner, settings, coefficient):
+    model = PUBLISHED["tiny-deepseek-v3"].config
+    layout = sharding.layout(sharding.make_mesh(1, 1, 1, jax.devices()[:1]), sharding.TRAIN_RULES)
+    more = (1,) if learner is sft.Learner else ()
+    settings = settings(mtp_coefficient=coefficient, optimizer=OptimizerSettings(weight_decay=0.5))
+    transform = learner(model, layout, settings, *more, np.float32)._optimizer.transform
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), abstract_params(model))
+    updates, _ = transform.update(jax.tree.map(np.zeros_like, params), transform.init(params), params)
+    moved = {name: any(np.any(x) for x in jax.tree.leaves(part)) for name, part in updates.items()}
+    assert moved == dict.fromkeys(params, True) | {"final_norm": False, "mtp": coefficient > 0}

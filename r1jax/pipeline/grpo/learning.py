@@ -74,7 +74,8 @@ class Learner:
         # log-probabilities.
         self._on_policy = settings.minibatches * settings.epochs == 1
         passes = {"temperature": settings.temperature, "compute_dtype": dtype, "remat": settings.remat}
-        self._optimizer = make_optimizer(settings.optimizer, settings.steps)
+        held = () if settings.mtp_coefficient else ("mtp",)
+        self._optimizer = make_optimizer(settings.optimizer, settings.steps, held=held)
         router = settings.router
         self._score = Scorer(config, layout, **passes)
         self._micro_step = MicroStep(

@@ -67,7 +67,8 @@ class Learner:
                 "batch shards (data x fsdp); make it a multiple"
             )
         self._config, self._layout, self._settings = config, layout, settings
-        self._optimizer = make_optimizer(settings.optimizer, steps)
+        held = () if settings.mtp_coefficient else ("mtp",)
+        self._optimizer = make_optimizer(settings.optimizer, steps, held=held)
         self._micro_step = MicroStep(
             config,
             layout,
