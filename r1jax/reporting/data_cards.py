@@ -52,12 +52,14 @@ def card_tables(stage: Stage) -> list[Table]:
     domains = {str(name): _mapping(own) for name, own in _mapping((stage.card or {}).get("domains")).items()}
     if not domains:
         return []
-    keys = ("prompts", "samples", "right", "kept", "general")
+    keys = ("prompts", "sampled_prompts", "samples", "right", "kept", "general")
     funnel = [
         [name, *(_count(own.get(key)) for key in keys), _count(_mapping(own.get("tokens")).get("mean"))]
         for name, own in domains.items()
     ]
-    tables: list[Table] = [("From prompts to rows", ["domain", *keys, "mean tokens"], funnel)]
+    tables: list[Table] = [
+        ("From prompts to rows", ["domain", *(key.replace("_", " ") for key in keys), "mean tokens"], funnel)
+    ]
     reasons = [str(reason) for reason in _mapping((stage.card or {}).get("rejected"))]
     if reasons:
         rejected = [

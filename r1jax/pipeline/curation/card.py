@@ -21,7 +21,8 @@ class Tally:
     """Counts by domain.
 
     Attributes:
-      prompts: prompts of the data set that were read. contaminated: those of them left out, by benchmark.
+      prompts: prompts of the data set that were read. contaminated: those of them left out, by benchmark. asked: those
+        that were sampled.
       samples, right: samples drawn, and right ones among them.
       rejected: domain -> reason -> samples.
     """
@@ -29,6 +30,7 @@ class Tally:
     def __init__(self):
         self.prompts: Counter[str] = Counter()
         self.contaminated: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
         self.samples: Counter[str] = Counter()
         self.right: Counter[str] = Counter()
         self.rejected: dict[str, Counter[str]] = defaultdict(Counter)
@@ -74,6 +76,7 @@ def build_card(tally: Tally, rows: Sequence[Example], made_with: Mapping[str, An
         own = by_domain[domain]
         domains[domain] = {
             "prompts": tally.prompts[domain],
+            "sampled_prompts": tally.asked[domain],
             "samples": tally.samples[domain],
             "right": tally.right[domain],
             "kept": kept[domain],
@@ -88,6 +91,7 @@ def build_card(tally: Tally, rows: Sequence[Example], made_with: Mapping[str, An
         "sampled_rows": len(rows) - general,
         "general_rows": general,
         "prompts": sum(tally.prompts.values()),
+        "sampled_prompts": sum(tally.asked.values()),
         "contaminated_prompts": dict(sorted(tally.contaminated.items())),
         "samples": sum(tally.samples.values()),
         "right": sum(tally.right.values()),
@@ -117,7 +121,8 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
     ]
     own = card["tokens"]
     statistics.append(["all", card["rows"], own["mean"], own["p50"], own["p95"]])
-    funnel = [[d, own["prompts"], own["samples"], own["right"], own["kept"], own["general"]] for d, own in domains.items()]
+    keys = ("prompts", "sampled_prompts", "samples", "right", "kept", "general")
+    funnel = [[d, *(own[key] for key in keys)] for d, own in domains.items()]
     reasons = list(card["rejected"])
     why = [[d, *(own["rejected"].get(reason, 0) for reason in reasons)] for d, own in domains.items() if own["samples"]]
     share = card["general_rows"] / card["rows"]
@@ -126,7 +131,7 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
     lines += ["", "## Rows", "", *_table(["domain", "rows", "mean tokens", "median", "95%"], statistics)]
     lines += ["Tokens are those of the completions, as the sampling model's tokenizer counts them.", ""]
     lines += ["## From prompts to rows", ""]
-    lines += _table(["domain", "prompts", "samples", "right", "kept", "general"], funnel)
+    lines += _table(["domain", *(key.replace("_", " ") for key in keys)], funnel)
     if card["contaminated_prompts"]:
         met = ", ".join(f"{count:,} with {name}" for name, count in card["contaminated_prompts"].items())
         lines += [f"Prompts left out before sampling, since they share words with a benchmark: {met}.", ""]

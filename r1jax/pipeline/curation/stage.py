@@ -95,6 +95,7 @@ class _Session:
         self.model = ModelSource(name, inputs["model"], settings.sampler, context, self.times)
         self.tokenizer = self.model.tokenizer
         self.rows, self.prompts = self._read_prompts()
+        self.tally.asked.update(map(self._domain, self.rows))
         self.model.check_lengths(self.prompts, settings.max_tokens, self.where)
 
     # ------------------------------------------------------------------------------------------ sampling
@@ -279,7 +280,7 @@ class _Session:
             self.console.warn(f"{self.name}: no data.parquet, for that pyarrow is needed: pip install pyarrow")
         made_with = self._made_with()
         card = build_card(tally, rows, {**({"general": dict(counts)} if self.general else {}), **made_with})
-        records.write_atomic(self.workdir / "card.json", json.dumps(card, indent=1, ensure_ascii=False, sort_keys=True))
+        records.write_atomic(self.workdir / "card.json", json.dumps(card, indent=1, ensure_ascii=False))
         records.write_atomic(self.workdir / "card.md", card_text(self.name, card))
         self.console.say(f"{self.name}: {card['rows']:,} rows of {card['samples']:,} samples; rejected: {tally.told()}")
         return Artefacts(data=str(self.workdir / "data.jsonl"), figures=_figures(card))
@@ -310,6 +311,8 @@ class _Session:
 
 def _figures(card: Mapping[str, Any]) -> dict[str, Any]:
     """What the tables of a run show."""
-    figures = {key: card[key] for key in ("prompts", "samples", "right", "rows", "sampled_rows", "general_rows")}
+    figures = {
+        key: card[key] for key in ("prompts", "sampled_prompts", "samples", "right", "rows", "sampled_rows", "general_rows")
+    }
     figures["contaminated_prompts"] = sum(card["contaminated_prompts"].values())
     return figures | {"mean_tokens": card["tokens"]["mean"], "rejected": card["rejected"]}
