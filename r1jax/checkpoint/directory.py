@@ -9,7 +9,11 @@ from etils import epath
 
 from r1jax.checkpoint.integrity import CheckpointError
 
-TOKENIZER_FILES = (
+GENERATION = "generation_config.json"
+# What goes along with the weights from directory to directory: the tokenizer, and how the publisher would sample, which is not
+# read here save for special ids, but by those who serve an export.
+CARRIED_FILES = (
+    GENERATION,
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -23,9 +27,9 @@ TOKENIZER_FILES = (
 )
 
 
-def copy_tokenizer(source: epath.PathLike, target: epath.Path) -> None:
-    """Copies the files of a tokenizer; there may be none."""
-    for name in TOKENIZER_FILES:
+def copy_carried(source: epath.PathLike, target: epath.Path) -> None:
+    """Copies ``CARRIED_FILES``; there may be none."""
+    for name in CARRIED_FILES:
         if (epath.Path(source) / name).exists():
             (target / name).write_bytes((epath.Path(source) / name).read_bytes())
 

@@ -3,7 +3,7 @@
     <path>/r1jax.json             format, configuration, and of each tree each array's shape, dtype and checksum
     <path>/params/top             what is no layer's: embedding, final norm, head
     <path>/params/layers.00000    one layer; arrays without their leading axis
-    <path>/tokenizer.json, ...    the tokenizer's files
+    <path>/tokenizer.json, ...    the tokenizer's files, and generation_config.json
 
 A layer at a time is all the memory that ``convert`` needs; a killed conversion is continued by the same command.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import NamedSharding
 
-from r1jax.checkpoint.directory import TOKENIZER_FILES, check_replaceable, copy_tokenizer, replacing
+from r1jax.checkpoint.directory import CARRIED_FILES, check_replaceable, copy_carried, replacing
 from r1jax.checkpoint.huggingface.binding import Binding, bindings
 from r1jax.checkpoint.huggingface.tensor_files import read_json
 from r1jax.checkpoint.huggingface.weights import Weights
@@ -52,7 +52,7 @@ def is_checkpoint(path: epath.Path) -> bool:
 
 
 def _is_earlier_output(path: epath.Path) -> bool:
-    return is_checkpoint(path) and {item.name for item in path.iterdir()} <= {MANIFEST, _PARAMS, *TOKENIZER_FILES}
+    return is_checkpoint(path) and {item.name for item in path.iterdir()} <= {MANIFEST, _PARAMS, *CARRIED_FILES}
 
 
 def read_manifest(path: epath.Path) -> Manifest:
@@ -140,7 +140,7 @@ def convert(hf_dir: epath.PathLike, out_dir: epath.PathLike, dtype: Any = None, 
             trees[piece.name] = json.loads(done.read_text())
         if console is not None:
             console.progress("converting", len(todo), len(todo))
-        copy_tokenizer(hf_dir, partial)
+        copy_carried(hf_dir, partial)
         document = {"format": _FORMAT, "config": source["config"], "trees": trees}
         (partial / MANIFEST).write_text(json.dumps(document, indent=1))
         for tree in trees:

@@ -65,6 +65,8 @@ class Experts:
       selection_bias: a bias on the scores for the choice alone (V3's balancing without an auxiliary loss).
       norm_topk_prob: the chosen scores are divided by their sum.
       routed_scaling_factor: and multiplied by this.
+      aux_loss_alpha, seq_aux: of the balance loss that the publisher names in config.json, or None. They are handed on by exports
+        and not read here: a recipe's ``router.balance`` is the coefficient.
     """
 
     n_routed_experts: int
@@ -79,6 +81,8 @@ class Experts:
     selection_bias: bool = True
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
+    aux_loss_alpha: float | None = None
+    seq_aux: bool | None = None
 
     def __post_init__(self):
         for name, known in (("scoring_func", ("sigmoid", "softmax")), ("group_score", ("top2", "max"))):

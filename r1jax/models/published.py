@@ -111,7 +111,8 @@ def _deepseek(architecture: str, q_lora_rank: int | None, **fields: Any) -> Mode
     return ModelConfig(architecture=architecture, num_key_value_heads=heads, head_dim=192, latent=latent, **fields)
 
 
-_V2_GATE = {"scoring_func": "softmax", "group_score": "max", "selection_bias": False, "norm_topk_prob": False}
+_BALANCE = {"aux_loss_alpha": 0.001, "seq_aux": True}  # every config.json of the family says so; V3's report says 1e-4
+_V2_GATE = {"scoring_func": "softmax", "group_score": "max", "selection_bias": False, "norm_topk_prob": False, **_BALANCE}
 
 _V3 = _deepseek(
     "deepseek_v3",
@@ -123,7 +124,7 @@ _V3 = _deepseek(
     num_attention_heads=128,
     rope_scaling=_yarn(1.0),
     max_position_embeddings=163_840,
-    experts=Experts(256, 8, 2048, 1, 3, n_group=8, topk_group=4, routed_scaling_factor=2.5),
+    experts=Experts(256, 8, 2048, 1, 3, n_group=8, topk_group=4, routed_scaling_factor=2.5, **_BALANCE),
     num_nextn_predict_layers=1,
     bos_token_id=0,
     eos_token_ids=(1,),
@@ -168,7 +169,7 @@ _MOONLIGHT = _deepseek(  # of a public copy of its config.json
     rms_norm_eps=1e-5,
     rope_theta=50_000.0,
     max_position_embeddings=8192,
-    experts=Experts(64, 6, 1408, 2, 1, routed_scaling_factor=2.446),
+    experts=Experts(64, 6, 1408, 2, 1, routed_scaling_factor=2.446, **_BALANCE),
     bos_token_id=163_584,
     eos_token_ids=(163_585,),
 )
@@ -183,7 +184,7 @@ _K2 = _deepseek(
     rope_theta=50_000.0,
     rope_scaling=_yarn(1.0, factor=32.0, beta_fast=1.0),
     max_position_embeddings=131_072,
-    experts=Experts(384, 8, 2048, 1, 1, routed_scaling_factor=2.827),
+    experts=Experts(384, 8, 2048, 1, 1, routed_scaling_factor=2.827, **_BALANCE),
     bos_token_id=163_584,
     eos_token_ids=(163_585,),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from r1jax.checkpoint import CheckpointError, config_from_hf, config_to_hf
-from r1jax.checkpoint.huggingface.configuration import quantisation_from_hf
+from r1jax.checkpoint.huggingface.configuration import generation_config_to_hf, quantisation_from_hf
 from r1jax.models import Experts, LatentAttention, RopeScaling, YarnScaling
 
 # What Qwen2.5-Math-1.5B says of itself, in transformers 4's spelling (sliding window named and switched off).
@@ -252,6 +252,21 @@ def test_written_configurations_read_back_in_either_spelling(given):
     assert config_from_hf(old) == config_from_hf(new) == config
 
 
+@pytest.mark.parametrize("value", [-0.1, "0.1", True, float("inf")])
+def test_a_coefficient_that_is_none(value):
+    with pytest.raises(CheckpointError, match="aux_loss_alpha must be a number of at least 0"):
+        config_from_hf({**R1, "aux_loss_alpha": value})
+
+
+def test_how_a_publisher_samples_is_handed_on():
+    """R1's students begin sequences with another id than their config.json says, and name temperature and top-p."""
+    config = config_from_hf({**QWEN, "bos_token_id": 151643, "eos_token_id": 151643}, {"eos_token_id": [151645, 151643]})
+    given = {"_from_model_config": True, "bos_token_id": 151646, "eos_token_id": 151645, "temperature": 0.6, "top_p": 0.95}
+    written = generation_config_to_hf(config, given)
+    assert written == {"bos_token_id": 151646, "eos_token_id": [151643, 151645], "temperature": 0.6, "top_p": 0.95}
+    assert generation_config_to_hf(config, {}) == {"bos_token_id": 151643, "eos_token_id": [151643, 151645]}
+
+
 def test_biases_that_hugging_face_has_no_word_for(helpers):
     with pytest.raises(CheckpointError, match="architecture llama"):
         config_to_hf(helpers.tiny(architecture="qwen2"))
@@ -262,7 +277,7 @@ def test_biases_that_hugging_face_has_no_word_for(helpers):
 def test_r1s_own_file():
     config = config_from_hf(R1)
     assert config.latent == LatentAttention(512, 128, 64, 128, 1536) and config.head_dim == 192
-    assert config.experts == Experts(256, 8, 2048, 1, 3, "sigmoid", 8, 4, "top2", True, True, 2.5)
+    assert config.experts == Experts(256, 8, 2048, 1, 3, "sigmoid", 8, 4, "top2", True, True, 2.5, 0.001, True)
     assert config.rope_scaling == YarnScaling(40.0, 4096, 32.0, 1.0, 1.0, 1.0) and config.rope_theta == 10_000.0
     assert (config.num_nextn_predict_layers, config.dtype, config.eos_token_ids) == (1, "bfloat16", (1,))
     assert quantisation_from_hf(R1) == (128, 128) and quantisation_from_hf(V2) is None
@@ -272,7 +287,8 @@ def test_r1s_own_file():
 
 def test_what_r1s_own_file_says_survives_the_way_there_and_back():
     written = config_to_hf(config_from_hf(R1))
-    told_elsewhere = {"auto_map", "aux_loss_alpha", "seq_aux", "quantization_config", "transformers_version"}
+    # The code that auto_map names does not come along; an export says itself how it is quantised.
+    told_elsewhere = {"auto_map", "quantization_config", "transformers_version"}
     for key in R1.keys() - told_elsewhere - {"rope_scaling"}:
         assert written[key] == R1[key], key
     assert {key: written["rope_scaling"][key] for key in R1["rope_scaling"]} == R1["rope_scaling"]

@@ -202,6 +202,17 @@ def test_a_mesh_that_does_not_divide_the_model(tmp_path, directory):
             load_model(path, make_mesh(1, 2, 4))
 
 
+def test_the_defaults_of_generation_go_along(tmp_path, directory):
+    (directory / "generation_config.json").write_text('{"temperature": 0.6, "eos_token_id": [2, 7]}')
+    convert(directory, tmp_path / "native")
+    convert(directory, tmp_path / "native")  # it is known as an earlier output
+    model = load_model(tmp_path / "native")
+    for _ in range(2):
+        export_model(tmp_path / "out", model.config, model.params, tmp_path / "native")
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert written["temperature"] == 0.6 and set(written["eos_token_id"]) == set(model.config.eos_token_ids) >= {2, 7}
+
+
 def test_exports_replace_exports_and_nothing_else(tmp_path, model, monkeypatch):
     config, params = model
     out = tmp_path / "out"

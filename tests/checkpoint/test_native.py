@@ -17,7 +17,7 @@ def assert_same(x, y):
 
 def test_a_tree_per_layer(tmp_path, directory, model):
     convert(directory, tmp_path / "native")
-    assert sorted(os.listdir(tmp_path / "native")) == ["params", "r1jax.json"]
+    assert sorted(os.listdir(tmp_path / "native")) == ["generation_config.json", "params", "r1jax.json"]
     assert sorted(os.listdir(tmp_path / "native" / "params")) == ["layers.00000", "layers.00001", "top"]
     loaded = load_model(tmp_path / "native")
     assert loaded.config == model[0]
@@ -61,7 +61,7 @@ def test_a_killed_conversion_goes_on(tmp_path, directory, model, monkeypatch):
     assert written == ["layers.00000", "layers.00001"]
     assert_same(load_model(tmp_path / "native").params, model[1])
     assert sorted(os.listdir(tmp_path)) == ["models", "native"]
-    assert sorted(os.listdir(tmp_path / "native")) == ["params", "r1jax.json"]
+    assert sorted(os.listdir(tmp_path / "native")) == ["generation_config.json", "params", "r1jax.json"]
 
 
 def test_a_killed_conversion_of_something_else_is_begun_anew(tmp_path, directory, monkeypatch, helpers):

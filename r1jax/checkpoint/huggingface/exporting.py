@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from r1jax.checkpoint.directory import TOKENIZER_FILES, check_replaceable, copy_tokenizer, replacing
+from r1jax.checkpoint.directory import CARRIED_FILES, GENERATION, check_replaceable, copy_carried, replacing
 from r1jax.checkpoint.huggingface.binding import Binding
 from r1jax.checkpoint.huggingface.configuration import config_to_hf, generation_config_to_hf, quantisation_to_hf
 from r1jax.checkpoint.huggingface.coverage import Kind, TensorMap
@@ -23,14 +23,14 @@ from r1jax.checkpoint.pieces import flatten, pieces
 from r1jax.models.config import ModelConfig
 from r1jax.reporting import Console
 
-_CONFIG, _GENERATION = "config.json", "generation_config.json"
+_CONFIG = "config.json"
 _MARK = "r1jax_export"  # a key of config.json that transformers passes over
 
 
 def _is_earlier_output(path: epath.Path) -> bool:
     names = {item.name for item in path.iterdir()}
     tensors = {name for name in names if name.startswith("model") and name.endswith(".safetensors")}
-    known = {_CONFIG, _GENERATION, INDEX, *TOKENIZER_FILES, *tensors}
+    known = {_CONFIG, INDEX, *CARRIED_FILES, *tensors}
     return names <= known and _CONFIG in names and _MARK in read_json(path / _CONFIG)
 
 
@@ -49,7 +49,7 @@ def export_model(
     Args:
       out_dir: appears whole or not at all; an earlier export there is replaced.
       params: nested dict of jax or numpy arrays, of any dtype and layout.
-      tokenizer_dir: whose tokenizer files are copied.
+      tokenizer_dir: of the model that this one comes from: its tokenizer and its defaults of generation go along.
       dtype: of the tensors (the selection bias of experts is always float32); None: the configuration's. ``float8_e4m3fn``:
         matrices of attention, feed-forward and experts are quantised in blocks, the rest is in the configuration's dtype.
       block: of FP8.
@@ -95,9 +95,10 @@ def export_model(
             index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
             (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n")
         (partial / _CONFIG).write_text(json.dumps(written, indent=2) + "\n")
-        (partial / _GENERATION).write_text(json.dumps(generation_config_to_hf(config), indent=2) + "\n")
         if tokenizer_dir is not None:
-            copy_tokenizer(tokenizer_dir, partial)
+            copy_carried(tokenizer_dir, partial)
+        given = read_json(partial / GENERATION) if (partial / GENERATION).exists() else {}
+        (partial / GENERATION).write_text(json.dumps(generation_config_to_hf(config, given), indent=2) + "\n")
 
 
 def _bytes(kind: Kind) -> int:

@@ -142,12 +142,19 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def generation_config_to_hf(config: ModelConfig) -> dict[str, Any]:
-    """What to write as generation_config.json: the special ids; how to sample is the user's affair."""
+def generation_config_to_hf(config: ModelConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What to write as generation_config.json: the special ids, and what the model's own file says besides.
+
+    Args:
+      given: that file, which may be empty. Its ids stand, since R1's students' begin sequences otherwise than their config.json
+        says; its ends of sequence are among the configuration's.
+    """
     eos = list(config.eos_token_ids)
     named = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": eos[0] if len(eos) == 1 else eos,
         "pad_token_id": config.pad_token_id,
     }
-    return {key: value for key, value in named.items() if value not in (None, [])}
+    named = {key: value for key, value in named.items() if value not in (None, [])}
+    given = {key: value for key, value in given.items() if not key.startswith("_")}  # marks of transformers' own
+    return named | given | {key: value for key, value in named.items() if key == "eos_token_id"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from r1jax.checkpoint.huggingface.configuration.keys import count, flag, number, only
+from r1jax.checkpoint.huggingface.configuration.keys import coefficient, count, flag, number, only
 from r1jax.checkpoint.huggingface.configuration.rope import rope_from_hf
 from r1jax.checkpoint.integrity import CheckpointError
 from r1jax.models.config import Experts, LatentAttention, ModelConfig
@@ -76,6 +76,8 @@ def _experts_from_hf(config: Mapping[str, Any], architecture: str) -> Experts:
         n_group=number(config, "n_group", int) if grouped else 1,
         topk_group=number(config, "topk_group", int) if grouped else 1,
         routed_scaling_factor=scale,
+        aux_loss_alpha=coefficient(config, "aux_loss_alpha"),
+        seq_aux=None if config.get("seq_aux") is None else flag(config, "seq_aux"),
         **gate,
     )
 
@@ -115,6 +117,7 @@ def deepseek_to_hf(config: ModelConfig) -> dict[str, Any]:
         "scoring_func": experts.scoring_func,
         "norm_topk_prob": experts.norm_topk_prob,
         "routed_scaling_factor": experts.routed_scaling_factor,
+        **{key: value for key in ("aux_loss_alpha", "seq_aux") if (value := getattr(experts, key)) is not None},
         **({} if second else {"num_nextn_predict_layers": config.num_nextn_predict_layers}),
         "ep_size": 1,
         "attention_bias": False,

@@ -25,6 +25,16 @@ def number(config: Mapping[str, Any], key: str, kind: type, default: Any = None,
     return kind(value)
 
 
+def coefficient(config: Mapping[str, Any], key: str) -> float | None:
+    """A number of at least 0 under ``key``; None where it is absent or null."""
+    value = config.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise CheckpointError(f"config.json: {key} must be a number of at least 0, not {value!r}")
+    return float(value)
+
+
 def flag(config: Mapping[str, Any], key: str) -> bool:
     value = config.get(key)
     if value not in (None, True, False):
