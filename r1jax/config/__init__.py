@@ -14,7 +14,14 @@ from r1jax.config.curation import (
     SelectionSettings,
 )
 from r1jax.config.errors import RecipeError, nearest
-from r1jax.config.kinds import BUILT_IN_KINDS, REQUIRED_INPUTS, SAFE_TO_CHANGE, GRPOSettings, SFTSettings
+from r1jax.config.kinds import (
+    BUILT_IN_KINDS,
+    REQUIRED_INPUTS,
+    SAFE_TO_CHANGE,
+    GRPOSettings,
+    OnPolicyDistillationSettings,
+    SFTSettings,
+)
 from r1jax.config.parts import (
     AdvantageSettings,
     LossSettings,
@@ -60,6 +67,7 @@ __all__ = [
     "MAX_NAME_BYTES",
     "MeshSettings",
     "ModelSource",
+    "OnPolicyDistillationSettings",
     "OptimizerSettings",
     "REQUIRED_INPUTS",
     "Recipe",

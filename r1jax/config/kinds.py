@@ -97,6 +97,36 @@ class SFTSettings:
     mtp_coefficient: float = 0.0
 
 
+@dataclass(frozen=True)
+class OnPolicyDistillationSettings:
+    """The student samples, and a teacher of the same tokenizer scores each token: the policy gradient of
+    ``log p_teacher - log p_student`` lowers their reverse KL divergence (GKD, arXiv 2306.13649). Not of the paper, whose students
+    learn its text alone; numbers by our choice. Each rollout is one update. Nothing is rewarded: what a grader says is a curve.
+
+    ``temperature``: of the student's samples, and of both models' scores. The other keys: see ``GRPOSettings``.
+    """
+
+    steps: int = 200
+    prompts_per_rollout: int = 64
+    samples_per_prompt: int = 4
+    prompts_per_wave: int = 0
+    temperature: float = 1.0
+    max_tokens: int = 32_768
+    max_prompt_tokens: int = 2_048
+    aggregation: str = "token_mean"
+    row_tokens: int = 0
+    rows_per_microbatch: int = 8
+    checkpoint_every: int = 50
+    evaluate_every: int = 0
+    track: tuple[str, ...] = ()
+    compute_dtype: str = ""
+    remat: str = "nothing"
+    optimizer: OptimizerSettings = OptimizerSettings(lr=1e-5)
+    router: RouterSettings = RouterSettings()
+    sampler: SamplerSettings = SamplerSettings()
+    workers: WorkerSettings = WorkerSettings()
+
+
 # Keys of a stage's settings that may change when a run is resumed: they change what is shown or how fast, not what happens.
 # Bounds on grading are among them: else a run that one overloaded moment has stopped could never go on.
 SAFE_TO_CHANGE = frozenset(
@@ -107,8 +137,10 @@ SAFE_TO_CHANGE = frozenset(
 BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
     "grpo": (GRPOSettings, "r1jax.pipeline.grpo:GRPOStage"),
     "sft": (SFTSettings, "r1jax.pipeline.sft:SFTStage"),
+    "on_policy_distillation": (OnPolicyDistillationSettings, "r1jax.pipeline.distillation:OnPolicyDistillationStage"),
     "cold_start": (ColdStartSettings, "r1jax.pipeline.curation:ColdStartStage"),
     "rejection_sampling": (RejectionSamplingSettings, "r1jax.pipeline.curation:RejectionSamplingStage"),
 }
 REQUIRED_INPUTS = {kind: ("model", "data") for kind in BUILT_IN_KINDS}
+REQUIRED_INPUTS["on_policy_distillation"] = ("model", "teacher", "data")
 OPTIONAL_INPUTS = {"grpo": ("reference",), "cold_start": ("rewriter",), "rejection_sampling": ("general",)}

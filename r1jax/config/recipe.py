@@ -49,7 +49,7 @@ class Recipe:
 
 
 DATA_INPUTS = ("data", "general")
-INPUT_KEYS = ("model", "reference", "rewriter", *DATA_INPUTS)
+INPUT_KEYS = ("model", "reference", "rewriter", "teacher", *DATA_INPUTS)
 STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
 
 

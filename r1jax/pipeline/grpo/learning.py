@@ -17,7 +17,7 @@ from r1jax import sharding
 from r1jax.config import GRPOSettings
 from r1jax.data.batch import Batch
 from r1jax.data.packing import PackItem, micro_batches, pack, spread
-from r1jax.losses import token_weights
+from r1jax.losses import PolicyLoss, token_weights
 from r1jax.models import ModelConfig, param_shardings
 from r1jax.models.precision import cast
 from r1jax.pipeline.grpo.objective import policy_loss
@@ -28,6 +28,7 @@ from r1jax.training import (
     ApplyStep,
     MicroStep,
     PredictAhead,
+    TokenLoss,
     TrainState,
     ZeroGrads,
     abstract_state,
@@ -81,7 +82,7 @@ class Learner:
         self._micro_step = MicroStep(
             config,
             layout,
-            grpo_token_loss(loss, on_policy=self._on_policy),
+            self._token_loss(loss),
             auxiliary=router_loss(balance=router.balance, replayed=router.replay),
             ahead=PredictAhead(settings.mtp_coefficient, alone=True) if settings.mtp_coefficient else None,
             replay=router.replay,
@@ -92,6 +93,9 @@ class Learner:
         decode = sharding.layout(layout.mesh, sharding.ROLLOUT_RULES)
         self._to_rollout = jax.jit(lambda params: cast(params, dtype), out_shardings=param_shardings(config, decode))
         self._to_reference = jax.jit(lambda p: copy_params(p, dtype), out_shardings=param_shardings(config, layout))
+
+    def _token_loss(self, loss: PolicyLoss) -> TokenLoss:
+        return grpo_token_loss(loss, on_policy=self._on_policy)
 
     # ------------------------------------------------------------------------------------------ the state
     def init_state(self, params: Any, reference: Any = None) -> TrainState:

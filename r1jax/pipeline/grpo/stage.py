@@ -176,11 +176,21 @@ class GRPOStage:
         parts = tuple(dict.fromkeys([*part_names({}, _weights(self._settings)), *(part for ps in tracked for part in ps)]))
         pool = RewardPool(parts, workers=workers.count, timeout=workers.timeout, settings=told)
         with pool:
-            return _Run(self.name, self._settings, inputs, workdir, context, pool).to_the_end()
+            return self.session(inputs, workdir, context, pool).to_the_end()
+
+    def session(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context, pool: RewardPool) -> GRPORun:
+        """What takes the stage to its end."""
+        return GRPORun(self.name, self._settings, inputs, workdir, context, pool)
 
 
-class _Run:
-    """One session of a GRPO stage."""
+class GRPORun:
+    """One session of a GRPO stage. On-policy distillation is another ``make_learner`` and ``judge``.
+
+    Attributes:
+      progress: what the progress line shows: name there -> metric.
+    """
+
+    progress: Mapping[str, str] = {"reward": "reward_mean", "length": "response_length_mean"}
 
     def __init__(self, name, settings: config.GRPOSettings, inputs, workdir: epath.Path, context: Context, pool: RewardPool):
         self.name, self.settings, self.inputs = name, settings, inputs
@@ -202,7 +212,7 @@ class _Run:
         for type_ in {self._type(prompt.row) for prompt in self.prompts}:
             weights_of_type(type_, self.weights)
         self.order = data.PromptOrder(len(self.prompts), self.seed)
-        self.learner = Learner(model.config, layout, settings, dtype)
+        self.learner = self.make_learner(dtype)
         # One bucket holds every prompt, so that no rollout compiles for its own longest one.
         slots = dataclasses.replace(settings.sampler, prompt_bucket=max(settings.sampler.prompt_bucket, self.longest_prompt))
         decode = sharding.layout(layout.mesh, sharding.ROLLOUT_RULES)
@@ -216,6 +226,10 @@ class _Run:
         self.step = self.rollout = self.next_index = 0
         self.refreshed = 0  # refreshes of the reference so far
         self.warm_cap = 0  # the length cap that programs are compiled for
+
+    def make_learner(self, dtype: Any) -> Learner:
+        """Who learns from rollouts, computing in ``dtype``."""
+        return Learner(self.model_config, self.context.layout, self.settings, dtype)
 
     def _type(self, row: Mapping[str, Any]) -> str:
         return prompt_type(row) if self.settings.rewards_by_type else DEFAULT_TYPE
@@ -339,8 +353,12 @@ class _Run:
         except SamplingStopped:
             self._stop()
 
-    def _learn(self, collected: Rollout, cap: int) -> dict[str, float]:
-        """Makes the updates of a rollout and records each; returns where the time went."""
+    def judge(self, collected: Rollout) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+        """``(figures, advantages float32 [P, samples], included bool [P * samples])`` of a rollout.
+
+        Raises:
+          RuntimeError: too many of its samples could not be graded.
+        """
         settings = self.settings
         sampled = collected.all_samples
         rewards, graded = mix_by_type([s.record for s in sampled], self._types(sampled), self.weights)
@@ -357,6 +375,12 @@ class _Run:
         if settings.overlong_filtering:
             included = included & np.array([s.sequence.finish_reason != "length" for s in collected.samples])
         figures["zero_advantage_groups"] = float(np.mean(~advantages.any(1)))
+        return figures, advantages, included
+
+    def _learn(self, collected: Rollout, cap: int) -> dict[str, float]:
+        """Makes the updates of a rollout and records each; returns where the time went."""
+        settings = self.settings
+        figures, advantages, included = self.judge(collected)
         shown_of = self.workdir, self.rollout, self.step, collected.groups, self.prompts
         write_view(
             *shown_of,
@@ -382,7 +406,7 @@ class _Run:
                 self._watch_sampler(metrics)
                 record_update(self.workdir, {"step": self.step, "rollout": self.rollout, **figures, **metrics})
                 self.step += 1
-                shown = {"reward": figures["reward_mean"], "length": figures["response_length_mean"]}
+                shown = {name: (figures | metrics)[metric] for name, metric in self.progress.items()}
                 self.console.progress(self.name, self.step, settings.steps, shown)
                 if self.step >= settings.steps:
                     break

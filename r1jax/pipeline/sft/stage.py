@@ -148,7 +148,8 @@ class _Run:
             )
 
     def _make_tracker(self, tokenizer: data.Tokenizer, dtype: Any, stack: contextlib.ExitStack) -> Tracker:
-        pool = stack.enter_context(RewardPool(("accuracy",)))
+        parts = [part for name in self.settings.track for part in self.context.recipe.benchmarks[name].parts]
+        pool = stack.enter_context(RewardPool(tuple(dict.fromkeys(["accuracy", *parts]))))
         sampler = Sampler(self.model_config, sharding.layout(self.context.layout.mesh, sharding.ROLLOUT_RULES), dtype=dtype)
         stop_ids = frozenset(tokenizer.eos_ids | set(self.model_config.eos_token_ids))
         run = self.workdir.parent.parent
