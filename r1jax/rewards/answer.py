@@ -16,9 +16,14 @@ TAIL = 2_000
 SHORT = 200
 
 _PHRASE = re.compile(
-    r"(?i)(?:\bans(?:wer)?\.?\**\s{0,3}(?:is|was|are|:|=|：)(?!\s{1,3}not\b)|答案(?:是|为|：|:))\s{0,3}[:：]?"
+    r"(?i)(?:\b(?:ans(?:wer)?|(?:correct|right|best) (?:option|choice))\.?\**\s{0,3}(?:is|was|are|:|=|：)(?!\s{1,3}not\b)"
+    r"|\b(?:respuesta|réponse|antwort|risposta|resposta|ответ)(?:\s\w{1,12})?\s{0,3}(?:es\b|est\b|ist\b|lautet\b|è(?!\w)|é(?!\w)|:|：|—)"
+    r"|答案(?:是|为|：|:)|(?:答え|正解)は|(?:정답|답)은)\s{0,3}[:：]?"
 )
 _IS_THE_ANSWER = re.compile(r"(?i)\s(?:is|are) (?:thus |therefore )?(?:the|our) (?:final |correct |right )?answers?\b")
+# Ends of a Japanese and a Korean sentence, and tokens that end a sequence.
+_LAST_WORDS = re.compile(r"(?:です|である|だ|입니다|이다|예요|이에요)[。.]?\Z")
+_END_TOKENS = re.compile(r"(?:\s{0,3}(?:</s>|<\|[a-z_]{1,30}\|>|<｜[^｜<>]{1,40}｜>)){1,40}\s{0,3}\Z")
 # What follows an answer in its sentence and says why, or begins the next one.
 _AFTERWARDS = re.compile(
     r"(?i),?\s(?:because|since|as|which|where|so that|when|if)\s|,\s(?:not|but|so|for)\s|(?<=[^A-Z\s]{2})\.\s|[。！]"
@@ -218,6 +223,8 @@ def extract_answer(completion: str) -> str | None:
     In order: what is marked (``marked_answer``); what follows the last "answer is" or "answer:"; a short single line
     whole; else ``guess``, else the last line. A thought that never ends has no answer beyond a marked one.
     """
+    if ends := _END_TOKENS.search(completion, max(0, len(completion) - 200)):
+        completion = completion[: ends.start()]
     marked = marked_answer(completion)
     if marked is not None:
         return marked or None
@@ -233,7 +240,7 @@ def extract_answer(completion: str) -> str | None:
             if formula:
                 return formula[0].strip("$ ")
             rest = rest[: cut.start()] if (cut := _AFTERWARDS.search(rest)) and cut.start() else rest
-            return rest
+            return _LAST_WORDS.sub("", rest).strip() or rest
     if (said := _IS_THE_ANSWER.search(tail)) and (named := guess(tail[: said.start()])):
         return named
     if len(tail) <= SHORT and "\n" not in tail:

@@ -24,14 +24,14 @@ from r1jax.rewards.expressions.reading.tokens import MAX_CHARACTERS, MAX_DIGITS,
 from r1jax.rewards.expressions.values import TooLarge, Undefined, budget
 from r1jax.rewards.record import Verdict
 
-_PLAIN_NUMBER = re.compile(r"\s*(-?)\s?\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.([0-9]*))?\s*\Z")
+_PLAIN_NUMBER = re.compile(r"(-?)\s?\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.([0-9]*))?\Z")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textnormal|textbf|textit|textrm|texttt|mathrm|mathbf|hbox)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|[,;:! ])|[$~\s]+")
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\\{}^_=+*/<>|]+", re.DOTALL)
 _BLANK = re.compile(r"(?<!\w) | (?!\w)")  # "7 2" is not 72
 _CHOICE = re.compile(r"\(\s?([A-Za-z])\s?\)|\[?([A-Z])\]?")
 _LEADING_CHOICE = re.compile(
-    r"(?:(?:the )?(?:correct )?(?:answer|option|choice) (?:is )?|option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))"
+    r"(?:(?:hence|thus|so|therefore),? )?(?:(?:the )?(?:correct )?(?:answer|option|choice) (?:is )?|option|choice)?\s{0,3}(?:\(([a-z])\)|([a-z])(?:[).:](?:\s|\Z)|\Z))"
 )
 _CHOSEN = re.compile(
     r"选项?\s?:?\s?([a-z])(?:正确)?[。.]?\Z|\b(?:option|choice)\s?\(?([a-z])\)? is (?:the )?(?:correct|right|answer)"
@@ -88,7 +88,7 @@ class _Reading(NamedTuple):
 
 def plain_number(text: str) -> tuple[str, str, str] | None:
     """(sign, digits, decimals) of a plain decimal number in normal form, however long; None for anything else."""
-    match = _PLAIN_NUMBER.match(text)
+    match = _PLAIN_NUMBER.match(text.strip())  # blanks in the pattern would take quadratic time
     if match is None:
         return None
     sign, whole, decimals = match.groups()

@@ -96,7 +96,7 @@ def is_name(node: Node) -> bool:
         return node.args[1] == MINUS_ONE and _is_capital(node.args[0])
     if node.kind == "function" and node.value == "abs":
         inner = node.args[0]
-        return _is_capital(inner) or (inner.kind == "mul" and len(inner.args) == 2 and all(map(_is_capital, inner.args)))
+        return _is_capital(inner) or _is_segment(inner)
     if node.kind == "mul":
         first, *rest = node.args
         if first.kind == "symbol" and first.value in _FUNCTION_NAMES and len(rest) == 1 and not symbols(rest[0]):
@@ -107,10 +107,14 @@ def is_name(node: Node) -> bool:
             return True
         return is_name(first) and all(map(is_name, rest))
     if node.kind == "div":
-        return all(map(is_name, node.args)) and all(symbols(a) & {"d"} for a in node.args)
+        return all(map(is_name, node.args)) and all(symbols(a) & {"d"} or _is_segment(a) for a in node.args)
     return node.kind == "limit" or (
         node.kind in ("bracket", "union", "intersection", "ratio") and all(map(is_name, node.args))
     )
+
+
+def _is_segment(node: Node) -> bool:
+    return node.kind == "mul" and len(node.args) == 2 and all(map(_is_capital, node.args))
 
 
 def _is_capital(node: Node) -> bool:
