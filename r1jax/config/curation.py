@@ -90,11 +90,13 @@ class RejectionSamplingSettings(CurationSettings):
 
 @dataclass(frozen=True)
 class RewriterSettings:
-    """How an input ``rewriter`` is sampled; ``max_tokens`` 0: the stage's own."""
+    """How an input ``rewriter`` is sampled; ``max_tokens`` 0: the stage's own. ``rows``: requests at a time; each has a long
+    prompt of its own in the cache."""
 
     temperature: float = 0.6
     top_p: float = 0.95
     max_tokens: int = 0
+    rows: int = 16
 
 
 @dataclass(frozen=True)

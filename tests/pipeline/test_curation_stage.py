@@ -74,10 +74,10 @@ def world(tmp_path, tokenizer, layout, monkeypatch):
     class Sampler:
         """Writes ``write(prompt, sample, model)``; stops where the test says so."""
 
-        waves, stop_at = [], None
+        waves, stop_at, slots = [], None, []
 
-        def __init__(self, *_, **__):
-            pass
+        def __init__(self, model, layout, settings, dtype):
+            Sampler.slots.append(settings)
 
         def warm_up(self, params, wave):
             pass
@@ -106,7 +106,7 @@ def world(tmp_path, tokenizer, layout, monkeypatch):
     monkeypatch.setattr(sampling.checkpoint, "load_model", load_model)
 
     def run(kind, settings, write, run="run", stop=None, **inputs):
-        Sampler.waves, Sampler.write, console = [], staticmethod(write), Console()
+        Sampler.waves, Sampler.slots, Sampler.write, console = [], [], staticmethod(write), Console()
         name = {ColdStartStage: "cold_start", RejectionSamplingStage: "rejection_sampling"}[kind]
         stage = {"name": "s", "kind": name, "model": "m", "data": "d", **settings}
         document = {
@@ -288,6 +288,54 @@ def test_the_rows_are_those_that_supervised_fine_tuning_reads(world, tokenizer):
     assert text == f"<|turn|>user\n{row['problem']}<|end_of_turn|><|turn|>assistant\n{row['completion']}<|end_of_turn|>"
     again = data.load_prompts(config.DataSource(made.artefacts.data))
     assert [r.problem for r in again] == [row["problem"] for row in made.rows]
+
+
+def test_no_more_rows_are_decoded_than_there_are_prompts(world):
+    world.run(RejectionSamplingStage, SMALL, four)
+    assert [slots.rows for slots in world.sampler.slots] == [3]
+    world.run(RejectionSamplingStage, {**SMALL, "sampler": {"rows": 2, "prompt_bucket": 8}}, four, "other")
+    (slots,) = world.sampler.slots
+    assert slots.rows == 2 and slots.prompt_bucket == max(len(w) for wave in world.sampler.waves for w in wave.prompts)
+
+
+def test_what_no_positions_are_left_for_is_refused(world):
+    with pytest.raises(config.RecipeError, match="max_tokens 4090 and the longest prompt .* 4096 positions: lower it"):
+        world.run(RejectionSamplingStage, {**SMALL, "max_tokens": 4090}, four)
+
+
+def test_broken_general_data_is_found_before_anything_runs(world, tmp_path):
+    from r1jax.pipeline.runner.running import check_data
+
+    (tmp_path / "data" / "general.jsonl").write_text('{"problem": "Tell me about 1.", "completion": 3}\n')
+    document = {
+        "name": "r",
+        "models": {"m": {"path": "m"}},
+        "data": {"d": {"path": str(world.folder / "train.jsonl")}, "g": {"path": str(world.folder / "general.jsonl")}},
+        "stages": [{"name": "s", "kind": "rejection_sampling", "model": "m", "data": "d", "general": "g"}],
+    }
+    with pytest.raises(config.RecipeError, match="data.g: .*general.jsonl:1: completion must be text, not 3"):
+        check_data(config.read_recipe(document))
+
+
+@pytest.mark.parametrize("row, message", [("{", "not a line of JSON"), ('{"problem": ""}', "the problem is empty")])
+def test_broken_prompts_are_refused(world, row, message):
+    with open(world.folder / "train.jsonl", "a") as file:
+        file.write(row + "\n")
+    with pytest.raises(data.DataError, match=f"train.jsonl:9: .*{message}"):
+        world.run(RejectionSamplingStage, SMALL, four)
+    (world.folder / "train.jsonl").write_text("")
+    with pytest.raises(data.DataError, match="has no rows"):
+        world.run(RejectionSamplingStage, SMALL, four)
+
+
+def test_others_read_the_files(world):
+    """pyarrow reads JSON lines as ``datasets`` does: one type per column, rows that lack one."""
+    read_json = pytest.importorskip("pyarrow.json").read_json
+    read_table = pytest.importorskip("pyarrow.parquet").read_table
+    made = world.run(RejectionSamplingStage, SMALL, four, general="g")
+    lines = read_json(str(made.place / "data.jsonl")).to_pylist()
+    table = read_table(str(made.place / "data.parquet")).to_pylist()
+    assert lines == table and len(table) == len(made.rows) and {"problem", "completion", "domain"} <= set(table[0])
 
 
 # ---------------------------------------------------------------------------------------------- cold start

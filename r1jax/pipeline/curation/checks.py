@@ -65,6 +65,8 @@ def _check_cold_start(where: str, settings: config.ColdStartSettings) -> None:
         if "{answer}" not in text:
             raise config.RecipeError(f"{where}.summaries.{language} must contain {{answer}}, but is {text!r}")
     _check_sampling(f"{where}.rewriter_sampling", settings.rewriter_sampling.temperature, settings.rewriter_sampling.top_p)
+    if settings.rewriter_sampling.rows < 1:
+        raise config.RecipeError(f"{where}.rewriter_sampling.rows must be at least 1, not {settings.rewriter_sampling.rows}")
     if settings.rewriter_sampling.max_tokens < 0:
         raise config.RecipeError(
             f"{where}.rewriter_sampling.max_tokens can't be negative, but is {settings.rewriter_sampling.max_tokens}; "

@@ -20,6 +20,7 @@ from r1jax.pipeline.compiles import compile_counter
 from r1jax.pipeline.ledger import wave_folder
 from r1jax.pipeline.stage import Context, StopRequested
 from r1jax.rollout import Sampler, SamplingStopped
+from r1jax.rollout.sampler import DEFAULT_LANES, DEFAULT_SLOTS
 
 
 class ModelSource:
@@ -74,7 +75,12 @@ class ModelSource:
           StopRequested: the run was asked to stop; finished waves stay.
         """
         longest = max(len(p.tokens) for p in prompts)  # one bucket holds every prompt
-        settings = dataclasses.replace(self._settings, prompt_bucket=max(self._settings.prompt_bucket, longest))
+        most = min(request.prompts, request.prompts_per_wave, max(1, DEFAULT_SLOTS // min(DEFAULT_LANES, request.samples)))
+        settings = dataclasses.replace(
+            self._settings,
+            prompt_bucket=max(self._settings.prompt_bucket, longest),
+            rows=min(self._settings.rows or most, most),  # an idle row costs what a busy one does
+        )
         sampler = Sampler(self._config, self._layout, settings, self._dtype)
         collector = Collector(
             folder,

@@ -230,7 +230,8 @@ class _Session:
     def _by_model(self, examples: Sequence[Example]) -> list[str | None]:
         settings, sampling = self.settings, self.settings.rewriter_sampling
         self.model.release()  # two models at once may be one too many
-        model = ModelSource(self.name, self.inputs["rewriter"], settings.sampler, self.context, self.times)
+        layout = dataclasses.replace(settings.sampler, rows=sampling.rows)
+        model = ModelSource(self.name, self.inputs["rewriter"], layout, self.context, self.times)
         cap = sampling.max_tokens or settings.max_tokens
         rollouts = {"reasoning": 1, "summary": 2}
 
