@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from r1jax.evaluation.grading import Prompt
+from r1jax.evaluation.grading import Prompt, Timing
 from r1jax.pipeline import records
 from r1jax.pipeline.collection import Collector, WaveRequest, says_something
 from r1jax.pipeline.ledger import read_wave, wave_folder
@@ -91,6 +91,23 @@ def folder(tmp_path):
     from etils import epath
 
     return epath.Path(tmp_path)
+
+
+def test_a_request_says_how_its_waves_are_sampled():
+    wave = request(top_p=0.5, temperature=0.7).wave(PROMPTS[:2], 5)
+    assert (wave.top_p, wave.temperature, wave.prompt_ids, wave.rollout) == (0.5, 0.7, (5, 6), 3)
+    assert request().wave(PROMPTS[:2], 0).top_p == 1.0
+
+
+def test_waves_one_at_a_time_are_those_of_the_whole(folder):
+    whole = collector(folder / "whole").collect(None, request(), 0)
+    timing = Timing()
+    sampler = FakeSampler()
+    waves = list(collector(folder / "parts", sampler).waves(None, request(prompts_per_wave=3), timing))
+    assert [len(wave) for wave in waves] == [6, 2] and [w.prompt_ids for w in sampler.waves] == [(0, 1, 2), (3,)]
+    everything = [sample for wave in waves for sample in wave]
+    assert [s.completion for s in everything] == [s.completion for s in whole.all_samples]
+    assert timing.tokens == sum(len(s.sequence.tokens) for s in everything)
 
 
 def test_each_sample_gets_its_own_verdict_whatever_the_order(folder):
