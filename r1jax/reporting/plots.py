@@ -296,6 +296,14 @@ _POLICY = (
         "nats",
         {"rangemode": "tozero"},
     ),
+    (
+        "reverse_kl",
+        "Distance from the teacher",
+        "KL(student || teacher), mean per sampled token.",
+        {"reverse_kl": "from the teacher"},
+        "nats",
+        {"rangemode": "tozero"},
+    ),
     ("entropy", "Entropy", "Of the policy, mean per token.", {"entropy": "entropy"}, "nats", {"rangemode": "tozero"}),
     (
         "ratio",

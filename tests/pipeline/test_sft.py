@@ -50,8 +50,8 @@ def settings(**changed):
     return config.read_dataclass(config.SFTSettings, {**SMALL, **changed}, "stage")
 
 
-def make_layout():
-    return sharding.layout(sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1]), sharding.TRAIN_RULES)
+def make_layout(sizes=(1, 1, 1)):
+    return sharding.layout(sharding.make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))]), sharding.TRAIN_RULES)
 
 
 def random_params(model, seed=0):
@@ -146,9 +146,9 @@ def logprobs_alone(name, params, example):
         return np.asarray(scorer(name)(params, rows), np.float64)[0, example.completion_start : len(example.tokens)]
 
 
-def first_update(name, examples, **changed):
+def first_update(name, examples, sizes=(1, 1, 1), **changed):
     told = settings(**changed)
-    learner = Learner(STUDENTS[name][0], make_layout(), told, 4, np.float32)
+    learner = Learner(STUDENTS[name][0], make_layout(sizes), told, 4, np.float32)
     state, metrics = learner.update(learner.init_state(random_params(STUDENTS[name][0])), examples, told.row_tokens)
     return jax.device_get(state.params), metrics
 
@@ -198,6 +198,18 @@ def test_neighbours_and_rows_change_nothing(tmp_path):
             assert told[name] == pytest.approx(metrics[name], rel=1e-5), name
         moved = [np.abs(a - b).mean() for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other))]
         assert max(moved) < 1e-4, "of updates of 1e-2"
+
+
+@pytest.mark.slow
+def test_a_mesh_changes_nothing(tmp_path):
+    examples = examples_of("qwen2", tmp_path)
+    (params, metrics), (other, told) = (
+        first_update("qwen2", examples, sizes, rows_per_microbatch=4) for sizes in ((1, 1, 1), (2, 2, 2))
+    )
+    assert told["cross_entropy"] == pytest.approx(metrics["cross_entropy"], rel=1e-5)
+    assert max(np.abs(a - b).mean() for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other))) < 1e-4
+    with pytest.raises(ValueError, match="rows_per_microbatch 2 does not divide over the mesh's 4 batch shards"):
+        first_update("qwen2", examples, (2, 2, 2), rows_per_microbatch=2)
 
 
 def test_an_example_that_comes_twice_counts_twice(tmp_path):
