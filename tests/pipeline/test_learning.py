@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from r1jax import sharding
-from r1jax.config import GRPOSettings, OptimizerSettings, SFTSettings
+from r1jax.config import GRPOSettings, LossSettings, OptimizerSettings, RouterSettings, SFTSettings
 from r1jax.data.packing import PackItem, pack
 from r1jax.losses import token_weights
 from r1jax.models import abstract_params
@@ -15,6 +15,7 @@ from r1jax.models.published import PUBLISHED
 from r1jax.pipeline.grpo import learning as grpo
 from r1jax.pipeline.grpo.learning import sequence_weights
 from r1jax.pipeline.sft import learning as sft
+from r1jax.rollout.wave import SampledSequence
 
 
 @pytest.mark.parametrize("rule", ["sequence_mean", "token_mean", "constant_length"])
@@ -45,3 +46,20 @@ def test_modules_of_prediction_that_do_not_learn_are_not_decayed(learner, settin
     updates, _ = transform.update(jax.tree.map(np.zeros_like, params), transform.init(params), params)
     moved = {name: any(np.any(x) for x in jax.tree.leaves(part)) for name, part in updates.items()}
     assert moved == dict.fromkeys(params, True) | {"final_norm": False, "mtp": coefficient > 0}
+
+
+@pytest.mark.parametrize(("router", "packed"), [({}, [1]), ({"balance": 1e-3}, [0, 1, 2])])
+def test_sequences_without_advantage_are_packed_where_a_balance_loss_reads_them(router, packed):
+    model = PUBLISHED["tiny-deepseek-v3"].config
+    layout = sharding.layout(sharding.make_mesh(1, 1, 1, jax.devices()[:1]), sharding.TRAIN_RULES)
+    loss = LossSettings(kl="none", kl_coefficient=0.0)
+    settings = GRPOSettings(rows_per_microbatch=1, loss=loss, router=RouterSettings(**router))
+    ids = np.arange(4, dtype=np.int32)
+    sequences = [SampledSequence(i, 0, ids, ids, np.zeros(4, np.float32), "stop") for i in range(3)]
+    learner = grpo.Learner(model, layout, settings, np.float32)
+    advantages, included = np.array([0, 1, 0], np.float32), np.ones(3, bool)
+    batches = learner._pack(sequences, advantages, included, np.arange(3), 4, 8)
+    found = {i for batch in batches for i in np.unique(batch.sequence_index[batch.segment_ids > 0])}
+    assert sorted(found) == packed
+    if router:
+        assert sum(batch.balance_weight.sum() for batch in batches) == pytest.approx(1)

@@ -70,14 +70,14 @@ class Learner:
         self._config, self._layout, self._settings, self._dtype = config, layout, settings, dtype
         loss = policy_loss(settings.loss)
         self.needs_reference = loss.needs_reference
-        self._advantage_only = not (loss.needs_reference or loss.entropy_coefficient)
+        router = settings.router
+        self._advantage_only = not (loss.needs_reference or loss.entropy_coefficient or router.balance)
         # Where one update follows a rollout the policy has not moved, and the loss's own pass gives the old
         # log-probabilities.
         self._on_policy = settings.minibatches * settings.epochs == 1
         passes = {"temperature": settings.temperature, "compute_dtype": dtype, "remat": settings.remat}
         held = () if settings.mtp_coefficient else ("mtp",)
         self._optimizer = make_optimizer(settings.optimizer, settings.steps, held=held)
-        router = settings.router
         self._score = Scorer(config, layout, **passes)
         self._micro_step = MicroStep(
             config,
@@ -159,7 +159,8 @@ class Learner:
 
     def _pack(self, sequences, advantages, included, chosen, max_tokens, row_tokens) -> list[Batch]:
         """The micro-batches of one minibatch. Sequences that can have no gradient are left out: those of advantage 0,
-        where no KL penalty and no entropy bonus acts."""
+        where no KL penalty, no entropy bonus and no balance loss acts. The experts' load and the modules of multi-token
+        prediction learn from what is left."""
         lengths = np.array([len(sequences[i].tokens) for i in chosen])
         weights = np.zeros(len(sequences), np.float32)
         weights[chosen] = sequence_weights(lengths, included[chosen], self._settings.aggregation, max_tokens)
