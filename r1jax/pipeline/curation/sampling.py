@@ -39,7 +39,7 @@ class ModelSource:
         self.name, self.path, self._settings, self._context, self._times = name, path, sampler, context, times
         self._layout = sharding.layout(context.layout.mesh, sharding.ROLLOUT_RULES)
         self._dtype = compute_dtype(self._layout.platform)
-        model = checkpoint.load_model(path, self._layout.mesh, self._dtype, rules=sharding.ROLLOUT_RULES)
+        model = checkpoint.load_model(path, self._layout.mesh, self._dtype, rules=sharding.ROLLOUT_RULES, prediction=False)
         if model.tokenizer is None:
             raise ValueError(f"{path} has no tokenizer; put its tokenizer.json or tokenizer.model there")
         self._params, self._config, self.tokenizer = model.params, model.config, model.tokenizer
