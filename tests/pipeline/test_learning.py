@@ -48,8 +48,8 @@ def test_modules_of_prediction_that_do_not_learn_are_not_decayed(learner, settin
     assert moved == dict.fromkeys(params, True) | {"final_norm": False, "mtp": coefficient > 0}
 
 
-@pytest.mark.parametrize(("router", "packed"), [({}, [1]), ({"balance": 1e-3}, [0, 1, 2])])
-def test_sequences_without_advantage_are_packed_where_a_balance_loss_reads_them(router, packed):
+@pytest.mark.parametrize(("router", "packed"), [({}, [1]), ({"balance": 1e-3}, [0, 1, 2]), ({"bias_rate": 1e-3}, [0, 1, 2])])
+def test_sequences_without_advantage_are_packed_where_something_else_reads_them(router, packed):
     model = PUBLISHED["tiny-deepseek-v3"].config
     layout = sharding.layout(sharding.make_mesh(1, 1, 1, jax.devices()[:1]), sharding.TRAIN_RULES)
     loss = LossSettings(kl="none", kl_coefficient=0.0)
@@ -61,5 +61,5 @@ def test_sequences_without_advantage_are_packed_where_a_balance_loss_reads_them(
     batches = learner._pack(sequences, advantages, included, np.arange(3), 4, 8)
     found = {i for batch in batches for i in np.unique(batch.sequence_index[batch.segment_ids > 0])}
     assert sorted(found) == packed
-    if router:
+    if router.get("balance"):
         assert sum(batch.balance_weight.sum() for batch in batches) == pytest.approx(1)

@@ -71,7 +71,8 @@ class Learner:
         loss = policy_loss(settings.loss)
         self.needs_reference = loss.needs_reference
         router = settings.router
-        self._advantage_only = not (loss.needs_reference or loss.entropy_coefficient or router.balance)
+        beside = (loss.needs_reference, loss.entropy_coefficient, router.balance, router.bias_rate, settings.mtp_coefficient)
+        self._advantage_only = not any(beside)  # nothing but advantages moves the model
         # Where one update follows a rollout the policy has not moved, and the loss's own pass gives the old
         # log-probabilities.
         self._on_policy = settings.minibatches * settings.epochs == 1
@@ -158,9 +159,8 @@ class Learner:
                 yield state, metrics
 
     def _pack(self, sequences, advantages, included, chosen, max_tokens, row_tokens) -> list[Batch]:
-        """The micro-batches of one minibatch. Sequences that can have no gradient are left out: those of advantage 0,
-        where no KL penalty, no entropy bonus and no balance loss acts. The experts' load and the modules of multi-token
-        prediction learn from what is left."""
+        """The micro-batches of one minibatch. Sequences that move nothing are left out: those of advantage 0 where no KL penalty,
+        entropy bonus or balance loss acts, no selection bias follows the load, and no module of prediction learns."""
         lengths = np.array([len(sequences[i].tokens) for i in chosen])
         weights = np.zeros(len(sequences), np.float32)
         weights[chosen] = sequence_weights(lengths, included[chosen], self._settings.aggregation, max_tokens)
