@@ -31,7 +31,8 @@ class SamplerSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW. Betas, weight decay, warm-up and clip are those of DeepSeek-V3's pre-training; R1's are not published.
+    """AdamW. Betas and clip are those of DeepSeek-V3's pre-training; R1's are not published, nor whether it had weight decay (0.1 in
+    V3's) or a warm-up; here both are off.
 
     ``schedule``: constant, linear or cosine, from ``lr`` after ``warmup_steps`` to ``lr * final_lr_ratio`` at the end.
     """
