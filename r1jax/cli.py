@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -19,6 +20,8 @@ import r1jax
 COMMANDS = ("run", "convert", "export", "generate", "chat", "evaluate", "models", "report")
 
 COMPLETE, FAILED, BAD_INPUT = 0, 1, 2
+LONGEST = 3_000  # characters of a message; it may quote a whole file that is no recipe
+SYSTEM_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,10 +46,24 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _is_bad_input(error: ValueError) -> bool:
-    """Whether r1jax itself raised it, to refuse an input. One raised by a library (a shape of jax's) is our failure."""
+def _is_ours(error: Exception) -> bool:
+    """Whether r1jax itself raised it, so that its message is for the user: a ValueError refuses an input, a RuntimeError says
+    what failed. One raised by a library (a shape of jax's) or by a user's module is shown with where it came from."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and frames[-1][0].f_globals.get("__name__", "").partition(".")[0] == "r1jax"
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether the message says enough: r1jax's own, and what the system refuses (a full disk, a folder without rights)."""
+    if isinstance(error, OSError) and error.errno in SYSTEM_REFUSALS:
+        return True
+    return type(error) is not RecursionError and isinstance(error, RuntimeError) and _is_ours(error)
+
+
+def _one_line(error: Exception) -> str:
+    """The message in one line; of what is very long the ends."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.run(parsed)
     except ValueError as error:
-        if _is_bad_input(error):
-            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        if _is_ours(error):
+            print(f"{name}: {_one_line(error)}", file=sys.stderr)
             return BAD_INPUT
         traceback.print_exc()
         print(f"{name}: failed: {type(error).__name__}: {error}", file=sys.stderr)
@@ -80,6 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
     except Exception as error:
+        if _is_told(error):
+            print(f"{name}: failed: {_one_line(error)}", file=sys.stderr)
+            return FAILED
         traceback.print_exc()
         print(f"{name}: failed: {type(error).__name__}: {error}", file=sys.stderr)
         return FAILED

@@ -78,6 +78,7 @@ def test_the_module_is_the_command():
         (["report", "nowhere"], "nowhere"),
         (["run", "nowhere.yaml"], "nowhere.yaml can't be read"),
         (["run", "r.yaml", "--set", "a"], "write key.path=value"),
+        (["report", ".", "--out", "nowhere/r.html"], "--out nowhere/r.html: there is no folder"),
     ],
 )
 def test_bad_usage_and_input_are_one_line_and_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -90,8 +91,32 @@ def test_bad_usage_and_input_are_one_line_and_2(arguments, message, capsys, tmp_
 
 
 @pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"name: " + b"[" * 5_000, "nested too deeply"),
+        (b"name: x\nname: y\nstages: []\n", "the key 'name' stands twice"),
+        (b"name: caf\xe9\n", "is not text in UTF-8"),
+        (b"name: x\nstages:\n\t- a\n", "is not YAML"),
+        (b"name: 2026-13-45\n", "is not YAML"),
+        (b"name: x\nstages: [a]\nmesh: [" + b"abcde, " * 100_000 + b"]\n", "mesh must be a mapping"),
+    ],
+)
+def test_a_recipe_that_is_none_is_refused_in_one_line(text, message, capsys, tmp_path):
+    (tmp_path / "r.yaml").write_bytes(text)
+    assert cli.main(["run", str(tmp_path / "r.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and len(said) < 4_000
+
+
+@pytest.mark.parametrize(
     "lines, message",
-    [("", "holds no prompt"), ("\n{", ":2 is not JSON"), ('{"text": "a"}', ':1 must be {"prompt"'), ("3", ":1 must be")],
+    [
+        ("[" * 100_000, ":1 is not JSON of a prompt"),
+        ("", "holds no prompt"),
+        ("\n{", ":2 is not JSON"),
+        ('{"text": "a"}', ':1 must be {"prompt"'),
+        ("3", ":1 must be"),
+    ],
 )
 def test_a_bad_prompt_file_names_its_line(lines, message, capsys, tmp_path):
     (tmp_path / "p.jsonl").write_text(lines)
@@ -107,6 +132,7 @@ def test_a_bad_prompt_file_names_its_line(lines, message, capsys, tmp_path):
         ("raise RuntimeError('broke')", 1),
         ("from r1jax import config; config.load_recipe('nowhere')", 2),
         ("raise KeyboardInterrupt", 1),
+        ("raise OSError(28, 'No space left on device', 'w')", 1),
     ],
 )
 def test_what_failed_is_told_from_what_was_refused(error, code, monkeypatch, capsys):
@@ -115,8 +141,16 @@ def test_what_failed_is_told_from_what_was_refused(error, code, monkeypatch, cap
     monkeypatch.setattr(models, "run", lambda arguments: exec(error, {"__name__": "elsewhere"}))
     assert cli.main(["models"]) == code
     captured = capsys.readouterr()
-    assert ("Traceback" in captured.err) == (code == 1 and "Keyboard" not in error)
+    assert ("Traceback" in captured.err) == (code == 1 and "Keyboard" not in error and "OSError" not in error)
     assert captured.err.splitlines()[-1].startswith("r1jax models: ")
+
+
+def test_a_failure_that_r1jax_reports_has_no_traceback(monkeypatch, capsys):
+    from r1jax.commands import models
+
+    monkeypatch.setattr(models, "run", lambda arguments: exec("raise RuntimeError('broke')", {"__name__": "r1jax.x"}))
+    assert cli.main(["models"]) == 1
+    assert capsys.readouterr().err == "r1jax models: failed: broke\n"
 
 
 # ---------------------------------------------------------------------------------------------- JSON

@@ -41,8 +41,10 @@ def read_prompts(arguments: argparse.Namespace) -> list[str]:
     for number, line in lines:
         try:
             value = json.loads(line)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"{arguments.prompts}:{number} is not JSON: {error}") from error
+        except RecursionError:
+            raise ValueError(f"{arguments.prompts}:{number} is not JSON of a prompt: it is nested too deeply") from None
         text = value.get("prompt") if isinstance(value, dict) else value
         if not isinstance(text, str):
             raise ValueError(f'{arguments.prompts}:{number} must be {{"prompt": "..."}} or a string')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 
@@ -15,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from r1jax.reporting import write_report
 
+    if arguments.out and not os.path.isdir(folder := os.path.dirname(os.path.abspath(arguments.out))):
+        raise ValueError(f"--out {arguments.out}: there is no folder {folder}; make it first")
     try:
         path = write_report(arguments.workdir, arguments.out)
         if arguments.tensorboard:

@@ -172,14 +172,33 @@ def check_graph(recipe: Recipe) -> None:
         seen.append(stage.name)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML's own reading drops the first without a word."""
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
+        seen: dict[str, yaml.Node] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice in one mapping", key.start_mark
+                    )
+                seen[key.value] = key
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file. Relative paths in it are kept; ``pipeline`` resolves them from the file's folder."""
     try:
         with open(path, encoding="utf-8") as file:
-            document = yaml.safe_load(file)
+            document = yaml.load(file, _Loader)
     except OSError as error:
         raise RecipeError(f"recipe {path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path} is not text in UTF-8: {error}") from error
+    except RecursionError:
+        raise RecipeError(f"recipe {path} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise RecipeError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"recipe {path} must be a mapping with name and stages")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,27 +84,37 @@ def read_rows(path: epath.Path) -> Iterator[tuple[int, Any]]:
             import pyarrow.parquet
         except ImportError:
             raise DataError(f"{path}: Parquet needs pyarrow: pip install pyarrow (or convert the file to JSONL)") from None
-        with path.open("rb") as file:
-            yield from enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1)
+        try:
+            with path.open("rb") as file:
+                rows = pyarrow.parquet.read_table(file).to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path}: not a whole Parquet file: {' '.join(str(error).split())}") from None
+        yield from enumerate(rows, 1)
         return
     data = path.read_bytes()
     if path.suffix == ".gz":
-        data = gzip.decompress(data)
-    if path.suffix == ".json":
         try:
-            rows = json.loads(data)
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON: {error}") from None
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: not a whole gzip file: {error}") from None
+    if path.suffix == ".json":
+        rows = _parsed(data, f"{path}: not JSON")
         if not isinstance(rows, list):
             raise DataError(f"{path}: a .json file must hold a list of rows, not {type(rows).__name__}")
         yield from enumerate(rows, 1)
         return
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:  # JSON and UTF-8 errors both
-                raise DataError(f"{path}:{number}: not a line of JSON: {error}") from None
+            yield number, _parsed(line, f"{path}:{number}: not a line of JSON")
+
+
+def _parsed(data: bytes, trouble: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:  # JSON and UTF-8 errors both
+        raise DataError(f"{trouble}: {error}") from None
+    except RecursionError:
+        raise DataError(f"{trouble}: it is nested too deeply") from None
 
 
 def _prompt_row(index: int, row: Any, source: DataSource, where: str) -> PromptRow:
@@ -113,7 +124,12 @@ def _prompt_row(index: int, row: Any, source: DataSource, where: str) -> PromptR
     if not isinstance(grader, str):
         raise DataError(f"{where}: grader must be text, not {grader!r:.80}")
     template, problem = read_template(row, source, where), read_problem(row, source.prompt_field, where)
-    return PromptRow(index, problem, _answer(row, source.answer_field, grader, where), template, grader, dict(row))
+    answer = _answer(row, source.answer_field, grader, where)
+    try:  # a run records the rows that it sampled for
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: the row is not valid Unicode: {error}") from None
+    return PromptRow(index, problem, answer, template, grader, dict(row))
 
 
 def read_template(row: Mapping[str, Any], source: DataSource, where: str) -> str:

@@ -103,6 +103,7 @@ GOOD = {"problem": "p", "answer": "a"}
         ([{"problem": None, "answer": "a"}], "rows.jsonl:1: no problem"),
         ([{"problem": 3, "answer": "a"}], "rows.jsonl:1: problem must be text, not 3"),
         ([{"problem": " ", "answer": "a"}], "rows.jsonl:1: the problem is empty"),
+        ([{"problem": "a", "answer": "\ud800"}], "rows.jsonl:1: the row is not valid Unicode"),
         ([{"problem": "\ud800", "answer": "a"}], "rows.jsonl:1: the problem is not valid Unicode"),
         ([GOOD | {"template": "r1zero"}], "rows.jsonl:1: unknown prompt template 'r1zero'; did you mean 'r1_zero'"),
         ([GOOD | {"grader": ["a"]}], "rows.jsonl:1: grader must be text"),
@@ -113,6 +114,29 @@ def test_errors_name_file_and_line(tmp_path, rows, message):
     with pytest.raises(DataError) as raised:
         load(write(tmp_path, *rows))
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl.gz", b"not gzip", "not a whole gzip file"),
+        ("a.jsonl.gz", gzip.compress(b'{"problem": "a", "answer": "1"}\n' * 99)[:-9], "not a whole gzip file"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl:1: not a line of JSON: it is nested too deeply"),
+        ("a.json", b"[" * 100_000, "not JSON: it is nested too deeply"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as raised:
+        load_prompts(DataSource(name), tmp_path)
+    assert name in str(raised.value)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match="a.parquet: not a whole Parquet file"):
+        load_prompts(DataSource("a.parquet"), tmp_path)
 
 
 def test_missing_file_and_field(tmp_path):

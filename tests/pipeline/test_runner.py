@@ -235,6 +235,33 @@ def test_another_recipe_in_an_old_folder_is_refused_with_the_difference(home, ev
     assert (workdir / "recipe.yaml").read_text() == saved
 
 
+def test_a_run_that_was_refused_before_it_did_anything_may_be_corrected(home, evaluated, monkeypatch, capsys):
+    def refuse(path, benchmarks, context):
+        yield config.load_recipe("nowhere.yaml")
+
+    answering = walk.evaluate_model
+    monkeypatch.setattr(walk, "evaluate_model", refuse)
+    assert cli.main(["run", str(home / "recipe.yaml"), "--workdir", "w"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.splitlines()[-1] == "r1jax run: recipe nowhere.yaml can't be read: No such file or directory"
+        and "report:" not in said
+    )
+    monkeypatch.setattr(walk, "evaluate_model", answering)
+    (home / "train.jsonl").write_text('{"another": 1}\n')
+    run(home, "stages.first.steps=2", workdir="w")
+    assert config.load_recipe("w/recipe.yaml").stages[0].settings.steps == 2
+    with pytest.raises(WorkdirError, match="stages.first.steps: 2 -> 3"):
+        run(home, workdir="w")
+
+
+def test_a_recipe_of_the_users_in_the_work_directory_is_not_replaced(home, evaluated):
+    before = (home / "recipe.yaml").read_text()
+    with pytest.raises(WorkdirError, match="seed: 0 -> 1"):
+        run(home, "seed=1", workdir=str(home))
+    assert (home / "recipe.yaml").read_text() == before
+
+
 def test_a_key_that_came_later_is_no_difference(home, evaluated):
     workdir = run(home)
     document = yaml.safe_load((workdir / "recipe.yaml").read_text())

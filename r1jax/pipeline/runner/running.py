@@ -120,8 +120,8 @@ def _run_recipe(path: str, workdir: str | None, overrides: Sequence[str]) -> epa
     folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
     if folder.exists() and not folder.is_dir():
         raise workdirs.WorkdirError(f"{folder} is a file; choose another --workdir")
-    if not (folder / workdirs.RECIPE).exists():
-        # Settings that a stage refuses leave no work directory, which would hold the corrected recipe to the wrong one.
+    if not (folder / workdirs.RECIPE).exists() or workdirs.is_untouched(folder):
+        # Settings that a stage refuses leave no work directory.
         from r1jax.pipeline.runner.walk import make_stages
 
         make_stages(recipe)
@@ -137,8 +137,14 @@ def _run_recipe(path: str, workdir: str | None, overrides: Sequence[str]) -> epa
                         walk(recipe, folder, stop, console)
                     except StopRequested:
                         raise StopRequested(f"stopped by {stop.signal}; the same command goes on from {folder}") from None
-            finally:
+            except ValueError:  # refused before a stage did anything: there is nothing to show, and one line says why
+                if not workdirs.is_untouched(folder):
+                    write_views(folder, console)
+                raise
+            except BaseException:
                 write_views(folder, console)
+                raise
+            write_views(folder, console)
     return folder
 
 

@@ -106,21 +106,33 @@ def _fingerprints(recipe: config.Recipe) -> dict[str, dict[str, str]]:
     }
 
 
+def is_untouched(workdir: epath.Path) -> bool:
+    """Whether a run was begun here of which no stage has left a file: it was refused, or stopped before its first result."""
+    if not (workdir / INPUTS).exists():
+        return False  # whatever lies here, it is not of a run that was begun
+    if "://" in str(workdir):
+        return not (workdir / "stages").exists()
+    return not any(names for _, _, names in os.walk(workdir / "stages"))
+
+
 def begin(workdir: epath.Path, recipe: config.Recipe) -> None:
     """Saves the recipe and its inputs' fingerprints; or, in an old work directory, holds them against what is there.
+
+    While no stage has left anything, nothing is held: the corrected recipe of a run that was refused may take its place.
 
     Raises:
       WorkdirError: the folder holds something else, or a recipe that differs in a key that changes what happens (the
         message is the difference), or the inputs have changed since.
     """
     inputs = _fingerprints(recipe)
+    untouched = is_untouched(workdir)
     if (workdir / RECIPE).exists():
-        if changed := _changed_keys(workdir, recipe):
+        if not untouched and (changed := _changed_keys(workdir, recipe)):
             remedy = "undo the changes or choose another --workdir"
             raise WorkdirError(f"{workdir} was begun with another recipe; {remedy}: " + "; ".join(changed))
     elif others := sorted(p.name for p in workdir.iterdir() if not p.name.startswith(".")):
         raise WorkdirError(f"{workdir} holds {others[0]!r} but no run; choose an empty or new --workdir")
-    if (workdir / INPUTS).exists():
+    if (workdir / INPUTS).exists() and not untouched:
         old = json.loads((workdir / INPUTS).read_text())
         if changed := [name for name in inputs if old.get(name) != inputs[name]]:
             raise WorkdirError(
