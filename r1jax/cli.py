@@ -23,6 +23,11 @@ COMPLETE, FAILED, BAD_INPUT = 0, 1, 2
 LONGEST = 3_000  # characters of a message; it may quote a whole file that is no recipe
 SYSTEM_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room and give the same command again"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; choose a place that can be written"),
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
@@ -98,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except Exception as error:
         if _is_told(error):
-            print(f"{name}: failed: {_one_line(error)}", file=sys.stderr)
+            print(f"{name}: failed: {_one_line(error)}{REMEDIES.get(getattr(error, 'errno', None), '')}", file=sys.stderr)
             return FAILED
         traceback.print_exc()
         print(f"{name}: failed: {type(error).__name__}: {error}", file=sys.stderr)

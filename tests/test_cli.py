@@ -143,6 +143,7 @@ def test_what_failed_is_told_from_what_was_refused(error, code, monkeypatch, cap
     captured = capsys.readouterr()
     assert ("Traceback" in captured.err) == (code == 1 and "Keyboard" not in error and "OSError" not in error)
     assert captured.err.splitlines()[-1].startswith("r1jax models: ")
+    assert captured.err.endswith("; make room and give the same command again\n") == ("OSError" in error)
 
 
 def test_a_failure_that_r1jax_reports_has_no_traceback(monkeypatch, capsys):

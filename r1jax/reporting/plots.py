@@ -432,6 +432,8 @@ def machine(stage: Stage) -> Iterable[Figure]:
             at, y, _, _ = thin(x, seconds)
             area = {"x": at, "y": y, "type": "scatter", "mode": "lines", "stackgroup": "phases", "name": label}
             area["legendgroup"] = label
+            if len(at) == 1:  # an area of one point is nothing to see
+                area |= {"mode": "markers", "marker": {"color": f"role:{number + 1}", "size": 8}}
             traces.append(
                 {**area, "line": {"width": 0.5, "color": f"role:{number + 1}"}, "fillcolor": f"role:{number + 1}-faint"}
             )

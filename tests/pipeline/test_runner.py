@@ -255,6 +255,11 @@ def test_a_run_that_was_refused_before_it_did_anything_may_be_corrected(home, ev
         run(home, workdir="w")
 
 
+def test_a_folder_below_a_file_is_refused(home, evaluated):
+    with pytest.raises(WorkdirError, match="lies below a file"):
+        run(home, workdir=str(home / "train.jsonl" / "w"))
+
+
 def test_a_recipe_of_the_users_in_the_work_directory_is_not_replaced(home, evaluated):
     before = (home / "recipe.yaml").read_text()
     with pytest.raises(WorkdirError, match="seed: 0 -> 1"):

@@ -125,7 +125,10 @@ def _run_recipe(path: str, workdir: str | None, overrides: Sequence[str]) -> epa
         from r1jax.pipeline.runner.walk import make_stages
 
         make_stages(recipe)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise workdirs.WorkdirError(f"{folder} lies below a file ({error}); choose another --workdir") from error
     with workdirs.locked(folder), stop_on_signals() as stop:
         workdirs.begin(folder, recipe)
         from r1jax.pipeline.runner.walk import walk  # jax and all rooms, needed from here on
