@@ -61,7 +61,8 @@ def recorded_samples(folder: Path, rollout: int) -> list[SimpleNamespace]:
             ends = np.cumsum(arrays["lengths"])[:-1]
             tokens, logprobs = np.split(arrays["tokens"], ends), np.split(arrays["logprobs"], ends)
         samples += [
-            SimpleNamespace(**x | {"prompt": p, "tokens": t, "logprobs": q}) for p, t, q, x in zip(prompts, tokens, logprobs, lines)
+            SimpleNamespace(**x | {"prompt": p, "tokens": t, "logprobs": q})
+            for p, t, q, x in zip(prompts, tokens, logprobs, lines)
         ]
     return sorted(samples, key=lambda s: (s.prompt_id, s.sample))
 
