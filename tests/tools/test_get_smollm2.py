@@ -255,7 +255,7 @@ def random_texts(count: int) -> list[str]:
     return [rng.choice(["", " "]).join(piece() for _ in range(rng.randrange(1, 40))) for _ in range(count)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_tokenizer_is_transformers(smollm2):
     """As transformers reads it from the GGUF file, but for digits' own split, which it leaves out (``tokenizer_json``): put in there,
     the two are equal on everything; as it stands they are equal wherever no two blanks stand before a digit, and all are ASCII."""
@@ -297,7 +297,7 @@ def questions(model) -> list[str]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_model_is_transformers(smollm2, capfd):
     """Logits on questions to 1e-4 of their largest magnitude, in float32, and greedy answers token for token."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
@@ -322,7 +322,7 @@ def test_the_real_model_is_transformers(smollm2, capfd):
         assert sample["token_ids"] == expected[0, prompt.shape[1] :].tolist()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_model_talks_and_is_examined(smollm2, tmp_path):
     folder, _ = smollm2
     environment = os.environ | {"XLA_FLAGS": ""}  # one device: several would share two cores
