@@ -177,7 +177,7 @@ def test_missing_and_broken_manifests(tmp_path):
     with pytest.raises(CheckpointError, match="no saved state"):
         restore_state(tmp_path / "state", {})
     save_state(tmp_path / "state", {"a": jnp.zeros(5)})
-    for text, words in (("{", "not JSON"), ("{}", "damaged"), ("[]", "damaged")):
+    for text, words in (("{", "not sound JSON"), ("{}", "damaged"), ("[]", "damaged")):
         (tmp_path / "state" / "manifest.json").write_text(text)
         with pytest.raises(CheckpointError, match=words):
             restore_state(tmp_path / "state", {"a": jnp.zeros(5)})
