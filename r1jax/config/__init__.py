@@ -48,13 +48,14 @@ from r1jax.config.recipe import (
     stage_settings_type,
     to_document,
 )
-from r1jax.config.sources import BenchmarkSource, DataSource, LoggingSettings, ModelSource
+from r1jax.config.sources import BenchmarkSource, ComparisonSettings, DataSource, LoggingSettings, ModelSource
 
 __all__ = [
     "AdvantageSettings",
     "BUILT_IN_KINDS",
     "BenchmarkSource",
     "ColdStartSettings",
+    "ComparisonSettings",
     "CurationSettings",
     "DATA_INPUTS",
     "DataSource",

@@ -13,7 +13,7 @@ from r1jax.config.errors import RecipeError, nearest
 from r1jax.config.kinds import BUILT_IN_KINDS, OPTIONAL_INPUTS, REQUIRED_INPUTS
 from r1jax.config.parts import MeshSettings
 from r1jax.config.reading import check_name, import_name, read_dataclass, read_value
-from r1jax.config.sources import BenchmarkSource, DataSource, LoggingSettings, ModelSource
+from r1jax.config.sources import BenchmarkSource, ComparisonSettings, DataSource, LoggingSettings, ModelSource
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class StageSettings:
 class Recipe:
     """The whole graph, checked.
 
+    ``comparisons``: of models that the run has measured, shown with paired intervals.
     ``notes``: a JSON file of tables that the report shows beside the run's own (``reporting``): figures of other runs.
     """
 
@@ -44,6 +45,7 @@ class Recipe:
     data: dict[str, DataSource] = field(default_factory=dict)
     benchmarks: dict[str, BenchmarkSource] = field(default_factory=dict)
     mesh: MeshSettings = MeshSettings()
+    comparisons: tuple[ComparisonSettings, ...] = ()
     logging: LoggingSettings = LoggingSettings()
     notes: str = ""
 
@@ -170,6 +172,23 @@ def check_graph(recipe: Recipe) -> None:
                 if name not in recipe.benchmarks:
                     raise RecipeError(f"{where}.{key}: no benchmark {name!r}{nearest(name, list(recipe.benchmarks))}")
         seen.append(stage.name)
+    _check_comparisons(recipe)
+
+
+def _check_comparisons(recipe: Recipe) -> None:
+    """Refuses comparisons of what is not measured."""
+    measured = {stage.name: stage.benchmarks for stage in recipe.stages}
+    for number, compared in enumerate(recipe.comparisons):
+        benchmarks = (compared.benchmark, compared.against_benchmark or compared.benchmark)
+        for key, side, benchmark in zip(("of", "against"), (compared.of, compared.against), benchmarks):
+            where, name = f"comparisons[{number}].{key}", side.removesuffix(":before")
+            if name not in measured:
+                raise RecipeError(f"{where}: no stage {name!r}{nearest(name, list(measured))}")
+            if benchmark not in measured[name]:
+                raise RecipeError(
+                    f"{where}: stage {name!r} is not measured on benchmark {benchmark!r}, only on "
+                    f"{', '.join(measured[name]) or 'none'}; add it to the stage's benchmarks"
+                )
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,4 +1,4 @@
-"""What a recipe names: models, data sets, benchmarks; where a run shows its figures."""
+"""What a recipe names: models, data sets, benchmarks, comparisons; where a run shows its figures."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ class BenchmarkSource(DataSource):
     max_tokens: int = 32_768
     seed: int = 0
     parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """Two models of a run, held against each other problem by problem: what a stage is for, by a number. Derived from the
+    benchmarks' samples, so it may change between two sessions.
+
+    ``what``: in words. ``of``, ``against``: a stage, which stands for the model that it made, or ``STAGE:before``, the one that it
+    began from. ``benchmark``: of both. ``against_benchmark``: where the other was asked the same problems in another form.
+    """
+
+    what: str
+    of: str
+    against: str
+    benchmark: str
+    against_benchmark: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ What has no record did not happen: a killed process leaves files without a recor
     <workdir>/stages/<stage>/data.jsonl, data.parquet     the data set of a stage that makes one; card.json, card.md: its card
     <workdir>/stages/<stage>/model/                       the finished model (Hugging Face layout), renamed into place whole
     <workdir>/stages/<stage>/commit.json                  the stage is complete; its artefacts
-    <workdir>/results.json, metrics.jsonl, report.html    derived: can be remade from the above
+    <workdir>/results.json, comparisons.json, metrics.jsonl, report.html    derived: can be remade from the above
     <workdir>/tensorboard/, .report.json                  derived too (.report.json: what the report has read before)
     <workdir>/wandb.json, wandb/                          what Weights & Biases was told, if it was asked for
     <workdir>/timing/                                     all that depends on the clock; status.json: how the session stands

@@ -9,7 +9,7 @@ stages/<stage>/commit.json                                     -> ``Stage.comple
 stages/<stage>/card.json                                       -> ``Stage.card``
 timing/<stage>/<rollout>.json                                  -> ``Stage.timing``
 timing/status.json, .lock                                      -> ``Run.state``
-recipe.yaml, results.json, notes.json, environment.json        -> ``Run``
+recipe.yaml, results.json, comparisons.json, notes.json, environment.json        -> ``Run``
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Run:
     """A work directory.
 
     Attributes:
+      compared: models held against each other, with paired intervals (``pipeline/runner/comparing.py``).
       unreadable: files that a record vouches for and that could not be read.
       state: ``complete``, ``running``, ``stopped``, ``failed``, ``killed``, or empty where nothing tells.
       reason: of a failure, in one line or more.
@@ -91,6 +92,7 @@ class Run:
     notes: tuple[Mapping[str, Any], ...]
     environment: Mapping[str, Any]
     unreadable: tuple[str, ...]
+    compared: tuple[Mapping[str, Any], ...] = ()
     state: str = ""
     reason: str = ""
 
@@ -245,6 +247,7 @@ def collect(workdir: str | os.PathLike, remember: bool = True) -> Run:
     names = [*planned, *(name for name in on_disk if name not in planned)]  # the recipe's order
     stages = tuple(_stage(reader, workdir, name, planned.get(name, {})) for name in names)
     results = reader.json(f"{workdir}/results.json", list) or []
+    compared = reader.json(f"{workdir}/comparisons.json", list) or []
     notes = reader.json(f"{workdir}/notes.json", list) or []
     environment = reader.json(f"{workdir}/environment.json", dict) or {}
     state, reason = _state(reader, workdir, stages)
@@ -257,6 +260,7 @@ def collect(workdir: str | os.PathLike, remember: bool = True) -> Run:
         stages=stages,
         results=tuple(_results(stages, [r for r in results if isinstance(r, dict)])),
         notes=tuple(n for n in notes if isinstance(n, dict)),
+        compared=tuple(c for c in compared if isinstance(c, dict) and isinstance(c.get("figures"), dict)),
         environment=environment,
         unreadable=tuple(sorted(reader.unreadable)),
         state=state,

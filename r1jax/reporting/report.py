@@ -20,7 +20,7 @@ from r1jax.reporting import files, plots, viewer
 from r1jax.reporting.collect import Run, Stage, collect, settings_of, write_metrics
 from r1jax.reporting.console import number
 from r1jax.reporting.data_cards import card_tables
-from r1jax.reporting.tables import comparisons, stage_rows, stage_tables, tiles
+from r1jax.reporting.tables import compared_rows, comparisons, stage_rows, stage_tables, tiles
 
 # Bytes of all stages. Plotly's script takes 4.9 MB of a page's 10; the curves of a long stage about 0.5.
 SAMPLES_BUDGET = 2_000_000
@@ -186,6 +186,7 @@ def write_report(workdir: str | os.PathLike, out: str | os.PathLike | None = Non
             "tiles": tiles(run),
             "comparisons": list(comparisons(run)),
             "stage_tables": list(stage_tables(run)),
+            "compared": compared_rows(run),
             "so_far": any(not stage.complete and stage.evaluations for stage in run.stages),
             "stages": stages,
             "notes": _notes(run.notes),

@@ -78,6 +78,65 @@ def _lines(*sides: Mapping[str, Any]) -> Iterable[tuple[str, str, Callable[[Any]
             yield line
 
 
+def _label(figure: str) -> tuple[str, Callable[[float], str], Callable[[float, float], str]]:
+    """How a figure is called, its value and its change written."""
+    known = next(((label, write, change) for name, label, write, change in _FIGURES if name == figure), None)
+    return known or (figure.removeprefix("part "), _share, _share_change)
+
+
+def _paired(found: Mapping[str, Any], figure: str) -> tuple[str, str]:
+    """The paired difference of a figure and its interval, as written; two empty texts where there is none."""
+    values = found.get("figures", {}).get(figure)
+    if not isinstance(values, dict) or not _is_number(values.get("difference")):
+        return "", ""
+    change = _label(figure)[2]
+    interval = values.get("interval")
+    if not isinstance(interval, (list, tuple)) or len(interval) != 2 or not all(map(_is_number, interval)):
+        return change(0.0, values["difference"]), ""
+    return change(0.0, values["difference"]), f" [{', '.join(change(0.0, end).removesuffix(' pts') for end in interval)}]"
+
+
+def compared_rows(run: Run) -> list[dict[str, Any]]:
+    """The recipe's comparisons, one entry each: ``what``, ``sides`` (their names), ``rows`` of figure, of, against, ``(difference,
+    interval)``, and ``problems``."""
+    found = []
+    for one in run.compared:
+        if not one.get("what"):
+            continue
+        sides = []
+        for side, benchmark in ((one.get("of"), one.get("benchmark")), (one.get("against"), one.get("against_benchmark"))):
+            sides.append(f"{side} on {benchmark}" if one.get("benchmark") != one.get("against_benchmark") else str(side))
+        rows = []
+        for figure, values in one["figures"].items():
+            if isinstance(values, dict) and all(_is_number(values.get(side)) for side in ("of", "against")):
+                label, write, _ = _label(figure)
+                rows.append([label, write(values["of"]), write(values["against"]), _paired(one, figure)])
+        problems = (one["figures"].get("pass@1") or {}).get("problems")
+        found.append(
+            {
+                "what": str(one["what"]),
+                "benchmark": str(one["benchmark"]),
+                "sides": sides,
+                "rows": rows,
+                "problems": problems,
+            }
+        )
+    return found
+
+
+def compared_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]]]:
+    """``(columns, rows)`` of the recipe's comparisons, for ``Console.table``.
+
+    Raises:
+      NoRun: ``workdir`` holds no run.
+    """
+    rows: list[list[Any]] = []
+    for one in compared_rows(collect(workdir)):
+        first = f"{one['what']}: {one['sides'][0]} − {one['sides'][1]}"
+        rows += [[first if i == 0 else "", label, "".join(paired)] for i, (label, _, _, paired) in enumerate(one["rows"])]
+    return ["what", "figure", "difference"], rows
+
+
 def _moment(figures: Mapping[str, Any], usual: str) -> str:
     """What a column is called: of a stage that is not complete yet it may be any evaluation's."""
     step = figures.get("step")
@@ -86,8 +145,9 @@ def _moment(figures: Mapping[str, Any], usual: str) -> str:
 
 def comparisons(run: Run) -> Iterable[dict[str, Any]]:
     """Each benchmark of each stage: ``stage, benchmark, detail``, ``columns`` (what before and after are called) and ``rows``
-    of figure, before, after, change. Before and after are ``(value, interval)``.
+    of figure, before, after, change, each ``(value, interval)``; the change's interval is paired by problem.
     """
+    changes = {(c.get("of"), c.get("benchmark")): c for c in run.compared if not c.get("what")}
     for result in run.results:
         before, after = _figures_of(result, "before"), _figures_of(result, "after")
         for benchmark in dict.fromkeys([*before, *after]):
@@ -97,7 +157,8 @@ def comparisons(run: Run) -> Iterable[dict[str, Any]]:
             for name, label, write, change in _lines(old, new):
                 both = _is_number(old.get(name)) and _is_number(new.get(name))
                 cells = [(write(f[name]), _interval(f, name)) if _is_number(f.get(name)) else ("–", "") for f in (old, new)]
-                rows.append([label, *cells, change(old[name], new[name]) if both else ""])
+                interval = _paired(changes.get((result.get("name"), benchmark), {}), name)[1]
+                rows.append([label, *cells, (change(old[name], new[name]), interval) if both else ("", "")])
             yield {
                 "stage": str(result.get("name", "")),
                 "benchmark": benchmark,

@@ -3,8 +3,8 @@
 import json
 from types import SimpleNamespace
 
-from r1jax.reporting import stages_by_side, write_report
-from r1jax.reporting.tables import comparisons, stage_tables
+from r1jax.reporting import compared_table, stages_by_side, write_report
+from r1jax.reporting.tables import compared_rows, comparisons, stage_tables
 
 
 def figures(accuracy, **parts):
@@ -50,9 +50,46 @@ def test_one_stage_needs_no_such_table():
 
 
 def test_parts_stand_among_the_figures_before_and_after():
-    compared = list(comparisons(SimpleNamespace(results=stages()[:1])))[0]
+    compared = list(comparisons(SimpleNamespace(results=stages()[:1], compared=())))[0]
     (row,) = [row for row in compared["rows"] if row[0] == "language"]
-    assert row == ["language", ("–", ""), ("85.0%", " [84.0, 86.0]"), ""]
+    assert row == ["language", ("–", ""), ("85.0%", " [84.0, 86.0]"), ("", "")]
+
+
+def paired(difference, low, high):
+    return {"problems": 90, "of": 0.9, "against": 0.9 - difference, "difference": difference, "interval": [low, high]}
+
+
+def test_the_change_of_a_stage_has_its_paired_interval():
+    change = {"what": "", "of": "zero", "against": "zero:before", "benchmark": "test", "against_benchmark": "test"}
+    change["figures"] = {"pass@1": paired(0.76, 0.74, 0.785)}
+    compared = list(comparisons(SimpleNamespace(results=stages()[:1], compared=(change,))))[0]
+    rows = {label: cells for label, *cells in compared["rows"]}
+    assert rows["pass@1"][2] == ("+76.0 pts", " [+74.0, +78.5]")
+    assert rows["majority"][2] == ("+76.0 pts", "")  # not measured by problem: no interval
+
+
+def test_the_recipes_comparisons(make_run):
+    one = {"what": "students: data against <i>RL</i>", "of": "student", "against": "rl:before", "benchmark": "test"}
+    one |= {
+        "against_benchmark": "zero_test",
+        "figures": {"pass@1": paired(-0.1, -0.125, -0.08), "part language": {"of": None}},
+    }
+    nothing = one | {"what": "nothing", "against_benchmark": "test", "figures": {}}
+    entry, empty = compared_rows(SimpleNamespace(compared=(one, nothing)))
+    assert entry["sides"] == ["student on test", "rl:before on zero_test"] and entry["problems"] == 90
+    assert entry["rows"] == [["pass@1", "90.0%", "100.0%", ("−10.0 pts", " [−12.5, −8.0]")]]
+    assert empty["sides"] == ["student", "rl:before"] and not empty["rows"]
+    workdir = make_run(5)
+    with open(f"{workdir}/comparisons.json", "w", encoding="utf-8") as file:
+        json.dump([one, nothing, "broken", {"what": "broken too"}], file)
+    with open(write_report(workdir), encoding="utf-8") as file:
+        page = file.read()
+    assert "What each stage is for" in page and "&lt;i&gt;RL" in page and "<i>RL" not in page
+    assert "−10.0 pts<i> [−12.5, −8.0]</i>" in page and "no problem in common" in page
+    columns, rows = compared_table(workdir)
+    assert rows == [
+        ["students: data against <i>RL</i>: student on test − rl:before on zero_test", "pass@1", "−10.0 pts [−12.5, −8.0]"]
+    ]
 
 
 def test_in_the_report_and_the_terminal(make_run):

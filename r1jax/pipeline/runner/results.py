@@ -11,6 +11,7 @@ from etils import epath
 from r1jax import config
 from r1jax.pipeline import records
 from r1jax.pipeline.records import evaluation_folder, stage_folder
+from r1jax.pipeline.runner.comparing import write_comparisons
 
 
 def read_figures(folder: epath.Path) -> dict[str, Any] | None:
@@ -76,9 +77,10 @@ def stage_result(workdir: epath.Path, stage: config.StageSettings) -> dict[str, 
 
 
 def write_results(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Writes results.json of a work directory: one entry per stage that was begun."""
+    """Writes results.json of a work directory, one entry per stage that was begun, and comparisons.json."""
     workdir = epath.Path(workdir)
     recipe = config.read_recipe(yaml.safe_load((workdir / "recipe.yaml").read_text()))
     results = [stage_result(workdir, stage) for stage in recipe.stages if stage_folder(workdir, stage.name).exists()]
     records.write_atomic(workdir / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    write_comparisons(recipe, workdir)
     return results

@@ -169,15 +169,17 @@ def check_exports(recipe: config.Recipe) -> dict[str, Any]:
 
 
 def write_views(workdir: epath.Path, console: Console) -> None:
-    """Writes what is derived from a run's files: results.json and the report. A failure here never hides another one."""
+    """Writes what is derived from a run's files: results.json, comparisons.json and the report. A failure here never hides another one."""
     try:
         from r1jax.pipeline.runner.results import time_table, write_results
-        from r1jax.reporting import results_table, stages_by_side, write_report
+        from r1jax.reporting import compared_table, results_table, stages_by_side, write_report
 
         if any(entry["before"] or entry["after"] or entry["figures"] for entry in write_results(workdir)):
             console.table("Results", *results_table(workdir))
             for title, columns, rows in stages_by_side(workdir):
                 console.table(title, columns, rows)
+            if (table := compared_table(workdir))[1]:
+                console.table("What each stage is for", *table)
         console.table("Time", *time_table(workdir))
         console.say(f"report: {write_report(workdir)}")
     except Exception as error:

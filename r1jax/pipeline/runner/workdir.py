@@ -72,7 +72,7 @@ def resolve_paths(recipe: config.Recipe, folder: str) -> config.Recipe:
 def _is_safe(key: str) -> bool:
     """Whether a dotted key may change between two sessions of a run. A path may: the inputs' fingerprints hold the files."""
     first, _, rest = key.partition(".")
-    if first in ("notes", "logging"):
+    if first in ("notes", "logging", "comparisons"):
         return True
     if first in ("models", "data", "benchmarks"):
         return key.endswith(".path")
