@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -339,6 +340,25 @@ def test_a_known_benchmark_has_its_own_grader(name, tmp_path, monkeypatch):
     for completion, verdict in ((answer, "right"), ("x, y", "wrong")):
         assert grade(RewardRequest(graded, prompt.problem, completion), ["accuracy"]).verdict == verdict
     assert cli.main(["evaluate", "m", "--benchmark", name, "--grader", "none"]) == 0 and asked[1].grader == "none"
+
+
+@pytest.mark.parametrize(
+    "told, name, rows",
+    [(["tfds:small_sums", "--split", "test"], "small_sums", 3), (["sums-*.jsonl"], "sums-*", 2), (["folder"], "folder", 1)],
+)
+def test_a_benchmark_may_be_any_data(told, name, rows, tmp_path, monkeypatch):
+    from r1jax.commands import evaluate
+    from r1jax.data import load_prompts
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(Path(__file__).parent / "data/tfds"))
+    (tmp_path / "folder").mkdir()
+    for file in ("sums-0.jsonl", "sums-1.jsonl", "folder/sums.jsonl"):
+        (tmp_path / file).write_text(json.dumps({"question": "1+1?", "answer": "2"}))
+    asked = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda arguments, name, source: asked.append((name, source)) or {})
+    assert cli.main(["evaluate", "m", "--benchmark", *told]) == 0
+    assert asked[0][0] == name and len(load_prompts(asked[0][1])) == rows
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = BenchmarkSource(path="")
     parser.add_argument("model", metavar="MODEL", help="a Hugging Face directory or an r1jax checkpoint")
     known = ", ".join(BENCHMARKS)
-    parser.add_argument("--benchmark", required=True, metavar="NAME_OR_JSONL", help=f"a known name ({known}) or a file")
+    parser.add_argument(
+        "--benchmark", required=True, metavar="NAME_OR_DATA", help=f"a known name ({known}), a file, a pattern or tfds:NAME"
+    )
+    parser.add_argument("--split", default=defaults.split, metavar="NAME", help="of a tfds:NAME")
     parser.add_argument(
         "--template", default=defaults.template, metavar="NAME", help="of rows without one (default %(default)s)"
     )
@@ -54,13 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def find_benchmark(name: str) -> tuple[str, Benchmark]:
-    """The name of a known benchmark or of a file, and where it lies.
+    """The name of a known benchmark or of data, and where those lie (``data.rows``).
 
     Raises:
       ValueError: neither, or a known benchmark whose file is not there.
     """
-    if Path(name).is_file():
-        return Path(name).name.partition(".")[0], Benchmark(name)
+    from r1jax.data import is_tfds_name
+
+    if is_tfds_name(name):
+        return name.removeprefix("tfds:"), Benchmark(name)
+    if Path(name).exists() or glob.has_magic(name):
+        return Path(name).name.partition(".")[0], Benchmark(os.path.abspath(name))
     if name not in BENCHMARKS:
         raise ValueError(f"--benchmark {name}: no such file, and no known benchmark{nearest(name, list(BENCHMARKS))}")
     folder = Path(os.environ.get("R1JAX_DATA", "../shared/data"))
@@ -69,7 +77,7 @@ def find_benchmark(name: str) -> tuple[str, Benchmark]:
         raise ValueError(
             f"--benchmark {name}: {folder / known.file} is not there; set R1JAX_DATA to the folder of data sets"
         )
-    return name, known._replace(file=str(folder / known.file))
+    return name, known._replace(file=os.path.abspath(folder / known.file))
 
 
 def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) -> dict[str, Any]:
@@ -91,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     if ":" not in named:  # a user's own is imported by the workers alone
         grader(named)
     source = BenchmarkSource(
-        path=os.path.abspath(benchmark.file),
+        path=benchmark.file,
         template=arguments.template,
         grader=named,
         samples=arguments.samples,
@@ -99,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         top_p=arguments.top_p,
         max_tokens=arguments.max_tokens,
         seed=arguments.seed,
+        split=arguments.split,
     )
     with only_json(arguments.json) as emit:
         figures = evaluate(arguments, name, source)

@@ -14,9 +14,12 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A prompt set, or examples with completions: JSONL or Parquet.
+    """A prompt set, or examples with completions.
 
-    ``template``, ``grader``: for rows that name none. ``override_template``: in place of the rows' own too. ``limit``: the first so many rows only (0: all).
+    ``path``: a file (``.jsonl``, ``.jsonl.gz``, ``.json``, ``.parquet``, ``.array_record``), a folder or a pattern of such
+    files, or ``tfds:NAME``, of which ``split`` says the part and ``data_dir`` the place (empty: ``TFDS_DATA_DIR``).
+    ``template``, ``grader``: for rows that name none. ``override_template``: in place of the rows' own too.
+    ``limit``: the first so many rows only (0: all).
     ``prompt_field``, ``answer_field``: empty means the usual names (question, problem, Question/Body; answer, Answer).
     ``completion_field``: what supervised fine-tuning learns; empty means ``completion``.
     """
@@ -29,6 +32,8 @@ class DataSource:
     answer_field: str = ""
     completion_field: str = ""
     limit: int = 0
+    split: str = ""
+    data_dir: str = ""
 
 
 @dataclass(frozen=True)

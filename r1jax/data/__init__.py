@@ -6,7 +6,7 @@ _HOMES = {
     "Batch": "batch",
     "ChatTemplate": "chat",
     "ChatTemplateError": "chat",
-    "DataError": "prompts",
+    "DataError": "rows",
     "Example": "examples",
     "PromptOrder": "prompts",
     "PromptRow": "prompts",
@@ -14,10 +14,13 @@ _HOMES = {
     "Tokenizer": "tokenizer",
     "TokenizerError": "tokenizer",
     "check_examples": "examples",
+    "data_files": "rows",
     "empty_batch": "batch",
     "load_examples": "examples",
+    "is_tfds_name": "rows",
     "load_prompts": "prompts",
     "pack": "packing",
+    "read_rows": "rows",
     "render_prompt": "template",
 }
 __all__ = sorted(_HOMES)

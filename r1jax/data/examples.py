@@ -1,6 +1,6 @@
 """Examples for supervised fine-tuning: a prompt and the completion to be learnt, from rows of text to token ids.
 
-A row (JSONL or Parquet) is one of two things:
+A row is one of two things:
 
 * a prompt as prompt sets have it (``problem`` or ``question``; the row's ``template`` or its source's) and a ``completion``;
 * ``messages``, ``[{"role", "content"}, ...]``, of which the last is the assistant's. Only that one is learnt. Earlier turns
@@ -23,7 +23,8 @@ from etils import epath
 
 from r1jax.config import DataSource
 from r1jax.data.chat import REASONING_NAMES
-from r1jax.data.prompts import DataError, check_text, data_file, read_problem, read_rows, read_template
+from r1jax.data.prompts import check_text, read_problem, read_template
+from r1jax.data.rows import DataError, read_rows
 from r1jax.data.template import CHAT_TEMPLATES, render_prompt
 from r1jax.data.tokenizer import Tokenizer
 
@@ -73,14 +74,8 @@ def example_rows(source: DataSource, root: epath.PathLike = ".") -> Iterator[Exa
     Raises:
       DataError: no such file, no rows, a broken line, a missing or empty field; it names file and line.
     """
-    path, count = data_file(source, root), 0
-    for number, row in read_rows(path):
-        count += 1
-        yield _example_row(row, source, f"{path}:{number}")
-        if count == source.limit:
-            return
-    if not count:
-        raise DataError(f"{path} has no rows")
+    for where, row in read_rows(source, root):
+        yield _example_row(row, source, where)
 
 
 def check_examples(source: DataSource, root: epath.PathLike = ".") -> None:

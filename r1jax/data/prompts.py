@@ -1,22 +1,17 @@
-"""Prompt sets: rows of problems from JSONL or Parquet, and the order in which a run takes them."""
+"""Prompt sets: rows of problems, and the order in which a run takes them."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
 
 from r1jax.config import DataSource
+from r1jax.data.rows import DataError, read_rows
 from r1jax.data.template import check_template
-
-
-class DataError(ValueError):
-    """A data set that can't be used; one line that names the file, the row and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -44,77 +39,13 @@ def load_prompts(source: DataSource, root: epath.PathLike = ".") -> list[PromptR
     """Reads the rows of a prompt set or benchmark.
 
     Args:
-      source: path (``.jsonl``, ``.jsonl.gz`` or ``.parquet``), defaults for template and grader, field names, limit.
+      source: where it lies (``data.rows``), defaults for template and grader, field names, limit.
       root: folder from which a relative path is looked up.
 
     Raises:
       DataError: no such file, no rows, a broken line, a missing field, an unknown template; it names file and line.
     """
-    path = data_file(source, root)
-    rows = []
-    for number, row in read_rows(path):
-        rows.append(_prompt_row(len(rows), row, source, f"{path}:{number}"))
-        if len(rows) == source.limit:
-            break
-    if not rows:
-        raise DataError(f"{path} has no rows")
-    return rows
-
-
-def data_file(source: DataSource, root: epath.PathLike = ".") -> epath.Path:
-    """Where a data set lies; a relative path is looked up from ``root``.
-
-    Raises:
-      DataError: there is no file.
-    """
-    path = epath.Path(root) / source.path  # an absolute path replaces the root
-    if not path.exists():
-        raise DataError(f"data set {source.path}: there is no file {path}")
-    return path
-
-
-def read_rows(path: epath.Path) -> Iterator[tuple[int, Any]]:
-    """(line or row number from 1, row) of each row of JSONL or Parquet, or of a ``.json`` file that is one list.
-
-    Raises:
-      DataError: a line that is no JSON, no Parquet reader, a ``.json`` file that holds no list.
-    """
-    if path.suffix == ".parquet":
-        try:
-            import pyarrow.parquet
-        except ImportError:
-            raise DataError(f"{path}: Parquet needs pyarrow: pip install pyarrow (or convert the file to JSONL)") from None
-        try:
-            with path.open("rb") as file:
-                rows = pyarrow.parquet.read_table(file).to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{path}: not a whole Parquet file: {' '.join(str(error).split())}") from None
-        yield from enumerate(rows, 1)
-        return
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: not a whole gzip file: {error}") from None
-    if path.suffix == ".json":
-        rows = _parsed(data, f"{path}: not JSON")
-        if not isinstance(rows, list):
-            raise DataError(f"{path}: a .json file must hold a list of rows, not {type(rows).__name__}")
-        yield from enumerate(rows, 1)
-        return
-    for number, line in enumerate(data.split(b"\n"), 1):
-        if line.strip():
-            yield number, _parsed(line, f"{path}:{number}: not a line of JSON")
-
-
-def _parsed(data: bytes, trouble: str) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError as error:  # JSON and UTF-8 errors both
-        raise DataError(f"{trouble}: {error}") from None
-    except RecursionError:
-        raise DataError(f"{trouble}: it is nested too deeply") from None
+    return [_prompt_row(index, row, source, where) for index, (where, row) in enumerate(read_rows(source, root))]
 
 
 def _prompt_row(index: int, row: Any, source: DataSource, where: str) -> PromptRow:

@@ -1,4 +1,4 @@
-"""Rows as JSONL and Parquet that others can load: ``datasets``, pandas, and r1jax itself.
+"""Rows as JSONL, Parquet and ArrayRecord that others can load: ``datasets``, pandas, grain, and r1jax itself.
 
 A column holds values of one type in all rows; where rows disagree, it is written as JSON text. What a row lacks is absent in
 JSONL and null in Parquet.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -63,3 +65,19 @@ def parquet_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
     table = pyarrow.table({name: [row.get(name) for row in rows] for name in names})
     pyarrow.parquet.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def array_record_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
+    """The rows as ArrayRecord, each a record of JSON in UTF-8; None where array_record is not installed (it comes with grain,
+    but for Windows)."""
+    try:
+        from array_record.python.array_record_module import ArrayRecordWriter
+    except ImportError:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.array_record"
+        writer = ArrayRecordWriter(str(path), "group_size:1")  # a group is read as a whole: 1 for random access
+        for row in rows:
+            writer.write(json.dumps(row, ensure_ascii=False).encode())
+        writer.close()
+        return path.read_bytes()

@@ -10,7 +10,7 @@ What has no record did not happen: a killed process leaves files without a recor
     <workdir>/stages/<stage>/checkpoints/<step>/          train state (Orbax), commit.json last
     <workdir>/stages/<stage>/evaluations/<name>/          a benchmark's figures, commit.json last
     <workdir>/stages/<stage>/rewrites/<number>/           cold start: rewritten texts with their verdicts, commit.json last
-    <workdir>/stages/<stage>/data.jsonl, data.parquet     the data set of a stage that makes one; card.json, card.md: its card
+    <workdir>/stages/<stage>/data.jsonl, data.*           the data set of a stage that makes one; card.json, card.md: its card
     <workdir>/stages/<stage>/model/                       the finished model (Hugging Face layout), renamed into place whole
     <workdir>/stages/<stage>/commit.json                  the stage is complete; its artefacts
     <workdir>/results.json, comparisons.json, metrics.jsonl, report.html    derived: can be remade from the above

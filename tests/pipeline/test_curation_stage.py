@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import grain
 import numpy as np
 import pytest
 import yaml
@@ -329,13 +330,15 @@ def test_broken_prompts_are_refused(world, row, message):
 
 
 def test_others_read_the_files(world):
-    """pyarrow reads JSON lines as ``datasets`` does: one type per column, rows that lack one."""
+    """pyarrow reads JSON lines as ``datasets`` does: one type per column, rows that lack one. ArrayRecord is grain's."""
     read_json = pytest.importorskip("pyarrow.json").read_json
     read_table = pytest.importorskip("pyarrow.parquet").read_table
     made = world.run(RejectionSamplingStage, SMALL, four, general="g")
     lines = read_json(str(made.place / "data.jsonl")).to_pylist()
     table = read_table(str(made.place / "data.parquet")).to_pylist()
     assert lines == table and len(table) == len(made.rows) and {"problem", "completion", "domain"} <= set(table[0])
+    records = grain.sources.ArrayRecordDataSource(str(made.place / "data.array_record"))
+    assert [json.loads(records[i]) for i in range(len(records))] == made.rows
 
 
 # ---------------------------------------------------------------------------------------------- cold start

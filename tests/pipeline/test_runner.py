@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -301,6 +302,31 @@ def test_moved_inputs_are_the_same_changed_ones_are_not(home, evaluated, tmp_pat
         run(moved, workdir=str(workdir))
 
 
+def test_each_file_of_a_set_is_held(home, evaluated, tmp_path):
+    """A folder of shards and a TFDS data set: moved together they are the same; a shard that is another, or one more, is not."""
+    tfds = Path(__file__).parents[1] / "data/tfds"
+    shutil.copytree(tfds, home / "tfds")
+    (home / "shards").mkdir()
+    for name in "ab":
+        (home / f"shards/{name}.jsonl").write_text('{"problem": "p", "answer": "1"}\n')
+    told = ["data.train.path=shards", "benchmarks.other={path: 'tfds:small_sums', split: test, data_dir: tfds}"]
+    workdir = run(home, *told, workdir=str(tmp_path / "w"))
+    held = json.loads((workdir / "inputs.json").read_text())
+    assert held["data.train"].keys() == {"a.jsonl", "b.jsonl"} and len(held["benchmarks.other"]) == 3
+    saved = config.load_recipe(str(workdir / "recipe.yaml")).benchmarks["other"]
+    assert (saved.path, saved.data_dir) == ("tfds:small_sums", str(home / "tfds"))
+    moved = home.rename(tmp_path / "moved")
+    run(moved, *told, workdir=str(workdir))
+    (moved / "shards/c.jsonl").write_text('{"problem": "q", "answer": "1"}\n')
+    with pytest.raises(WorkdirError, match="data.train changed"):
+        run(moved, *told, workdir=str(workdir))
+    (moved / "shards/c.jsonl").unlink()
+    info = moved / "tfds/small_sums/apples/1.0.0/dataset_info.json"
+    info.write_text(info.read_text() + "\n")
+    with pytest.raises(WorkdirError, match="benchmarks.other changed"):
+        run(moved, *told, workdir=str(workdir))
+
+
 def test_a_run_may_be_moved(home, evaluated, tmp_path):
     with pytest.raises(RuntimeError):
         run(home, "stages.second.fail_at=2", workdir=str(tmp_path / "a"))
@@ -321,7 +347,9 @@ def test_a_folder_of_something_else_is_refused(home, evaluated, tmp_path):
     "override, message",
     [
         ("models.base.path=nowhere", "models.base.path: 'nowhere' is no folder"),
-        ("data.train.path=base", "data.train.path: 'base' is no file"),
+        ("data.train.path=base", "data.train.path: data set 'base' is no file, and the folder "),
+        ("data.train.path=nowhere.jsonl", "data.train.path: data set 'nowhere.jsonl': there is no file "),
+        ("data.train.path=tfds:nothing", "data.train.path: tfds:nothing: "),
         ("stages.second.model=stage:third", "no earlier stage"),
         ("benchmarks.other.path=broken.jsonl", "broken.jsonl"),
         ("benchmarks.other.grader=verify_maths", "did you mean 'verify_math'?"),

@@ -1,7 +1,8 @@
 """The data set that a stage makes: its rows, and how they are written so that anybody can read them.
 
-    <stage>/data.jsonl      a row per line; r1jax's own stages read it
-    <stage>/data.parquet    the same rows, where pyarrow is installed
+    <stage>/data.jsonl         a row per line; r1jax's own stages read it
+    <stage>/data.parquet       the same rows, where pyarrow is installed
+    <stage>/data.array_record  the same rows for random access (grain), where array_record is installed
 
 Columns that all rows have come first; the prompts' own fields follow (``data.writing`` says how they become columns).
 """
@@ -16,8 +17,8 @@ from etils import epath
 
 from r1jax import config
 from r1jax.data.examples import example_rows
-from r1jax.data.prompts import data_file, read_rows
-from r1jax.data.writing import jsonl_text, parquet_bytes, uniform
+from r1jax.data.rows import read_rows
+from r1jax.data.writing import array_record_bytes, jsonl_text, parquet_bytes, uniform
 from r1jax.pipeline import records
 
 FIRST_COLUMNS = ("id", "domain", "source", "problem", "completion", "template", "answer", "grader", "tokens", "sample")
@@ -84,7 +85,7 @@ def read_general(source: config.DataSource, domain_field: str) -> list[Example]:
       DataError: a row without an answer to learn; it names file and line.
     """
     examples = []
-    raw = (row for _, row in read_rows(data_file(source)))
+    raw = (row for _, row in read_rows(source))
     for number, (example, row) in enumerate(zip(example_rows(source), raw)):
         own = {key: value for key, value in row.items() if key != "messages"}
         problem = example.problem
@@ -105,6 +106,7 @@ def write_dataset(folder: epath.Path, rows: Sequence[Mapping[str, Any]]) -> Iter
     rows = uniform([first | row for row in rows])
     records.write_atomic(folder / "data.jsonl", jsonl_text(rows))
     yield "data.jsonl"
-    if (table := parquet_bytes(rows)) is not None:
-        records.write_atomic(folder / "data.parquet", table)
-        yield "data.parquet"
+    for name, write in (("data.parquet", parquet_bytes), ("data.array_record", array_record_bytes)):
+        if (table := write(rows)) is not None:
+            records.write_atomic(folder / name, table)
+            yield name

@@ -18,12 +18,11 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from etils import epath
 
-from r1jax import config
+from r1jax import config, data
 from r1jax.pipeline import records
 
 try:
@@ -46,21 +45,32 @@ def resolve_paths(recipe: config.Recipe, folder: str) -> config.Recipe:
     """Makes the recipe's paths absolute, from the recipe's folder, and checks that something is there.
 
     Raises:
-      RecipeError: a model that is no folder, a data set or benchmark that is no file.
+      RecipeError: a model that is no folder, a data set or benchmark that is not there.
     """
 
-    def absolute(kind: str, name: str, source: Any) -> Any:
-        path = source.path if "://" in source.path else str((Path(folder) / Path(source.path).expanduser()).resolve())
-        there = epath.Path(path).is_dir() if kind == "models" else epath.Path(path).is_file()
-        if not there:
-            what = "no folder" if kind == "models" else "no file"
-            raise config.RecipeError(f"{kind}.{name}.path: {source.path!r} is {what} (looked for {path})")
+    def absolute(path: str) -> str:
+        return path if "://" in path else str((Path(folder) / Path(path).expanduser()).resolve())
+
+    def model(name: str, source: config.ModelSource) -> config.ModelSource:
+        path = absolute(source.path)
+        if not epath.Path(path).is_dir():
+            raise config.RecipeError(f"models.{name}.path: {source.path!r} is no folder (looked for {path})")
         return dataclasses.replace(source, path=path)
 
-    parts = {
-        kind: {name: absolute(kind, name, source) for name, source in getattr(recipe, kind).items()}
-        for kind in ("models", "data", "benchmarks")
-    }
+    def rows(where: str, source: config.DataSource) -> config.DataSource:
+        try:
+            data.data_files(source, folder)
+        except data.DataError as error:
+            raise config.RecipeError(f"{where}.path: {error}") from None
+        return dataclasses.replace(
+            source,
+            path=source.path if data.is_tfds_name(source.path) else absolute(source.path),
+            data_dir=absolute(source.data_dir) if source.data_dir else "",
+        )
+
+    parts = {"models": {name: model(name, source) for name, source in recipe.models.items()}}
+    for kind in ("data", "benchmarks"):
+        parts[kind] = {name: rows(f"{kind}.{name}", source) for name, source in getattr(recipe, kind).items()}
     notes = recipe.notes
     if notes:
         notes = str((Path(folder) / notes).resolve())
@@ -75,7 +85,7 @@ def _is_safe(key: str) -> bool:
     if first in ("notes", "logging", "comparisons"):
         return True
     if first in ("models", "data", "benchmarks"):
-        return key.endswith(".path")
+        return key.endswith((".path", ".data_dir"))
     return first == "stages" and rest.partition(".")[2] in config.SAFE_TO_CHANGE
 
 
@@ -99,11 +109,17 @@ def _fingerprint(path: epath.Path) -> dict[str, str]:
 
 
 def _fingerprints(recipe: config.Recipe) -> dict[str, dict[str, str]]:
-    return {
-        f"{kind}.{name}": _fingerprint(epath.Path(source.path))
-        for kind in ("models", "data", "benchmarks")
-        for name, source in getattr(recipe, kind).items()
-    }
+    found = {f"models.{name}": _fingerprint(epath.Path(source.path)) for name, source in recipe.models.items()}
+    for kind in ("data", "benchmarks"):
+        for name, source in getattr(recipe, kind).items():
+            files = data.data_files(source)
+            above = os.path.commonpath([file.parent for file in files])  # the folders that they lie in may have moved
+            found[f"{kind}.{name}"] = {
+                os.path.relpath(file, above) if len(files) > 1 else "": digest
+                for file in files
+                for digest in _fingerprint(file).values()
+            }
+    return found
 
 
 def is_untouched(workdir: epath.Path) -> bool:
