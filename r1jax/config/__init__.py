@@ -16,6 +16,7 @@ from r1jax.config.curation import (
 from r1jax.config.errors import RecipeError, nearest
 from r1jax.config.kinds import (
     BUILT_IN_KINDS,
+    MODEL_REWARDS,
     REQUIRED_INPUTS,
     SAFE_TO_CHANGE,
     GRPOSettings,
@@ -24,6 +25,7 @@ from r1jax.config.kinds import (
 )
 from r1jax.config.parts import (
     AdvantageSettings,
+    HackingSettings,
     LossSettings,
     MeshSettings,
     OptimizerSettings,
@@ -62,10 +64,12 @@ __all__ = [
     "DeduplicationSettings",
     "FilterSettings",
     "GRPOSettings",
+    "HackingSettings",
     "INPUT_KEYS",
     "LoggingSettings",
     "LossSettings",
     "MAX_NAME_BYTES",
+    "MODEL_REWARDS",
     "MeshSettings",
     "ModelSource",
     "OnPolicyDistillationSettings",

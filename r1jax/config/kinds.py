@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from r1jax.config.curation import ColdStartSettings, RejectionSamplingSettings
 from r1jax.config.parts import (
     AdvantageSettings,
+    HackingSettings,
     LossSettings,
     OptimizerSettings,
     RewardSettings,
@@ -24,7 +25,10 @@ class GRPOSettings:
     ``prompts_per_wave``: a rollout is sampled and recorded in waves of so many prompts (0: in one), and a crash loses at most
     the unfinished wave; what is sampled does not depend on it. Each wave ends with few sequences, so small ones are slower.
     ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``. ``rewards_by_type``: in its place,
-    prompt type -> part -> weight (``rewards.mixing.mix_by_type``; equations 8 to 10). ``reward_settings``: what parts can be told.
+    prompt type -> part -> weight (``rewards.mixing.mix_by_type``; equations 8 to 10). ``helpfulness``, ``safety`` and ``judge`` are
+    parts that the inputs of these names give, models. ``general_from``, ``general_share``: from that step on so large a part of
+    each rollout's prompts is of the input ``general`` (the paper: the last 400 of 1,700 steps; the share is not published).
+    ``hacking``: when a rising model reward is distrusted. ``reward_settings``: what parts can be told.
     ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
     ``aggregation``: ``losses.token_weights``. ``row_tokens``: length of a packed row (0: the longest prompt and the cap).
     ``overlong_filtering``: sequences cut off at the cap take no part in the loss (DAPO); in the group's mean and std they do.
@@ -49,6 +53,9 @@ class GRPOSettings:
     rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
     rewards_by_type: dict[str, dict[str, float]] = field(default_factory=dict)
     reward_settings: RewardSettings = RewardSettings()
+    general_from: int = 0
+    general_share: float = 0.5
+    hacking: HackingSettings = HackingSettings()
     aggregation: str = "sequence_mean"
     overlong_filtering: bool = False
     reference_every: int = 400
@@ -143,4 +150,10 @@ BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
 }
 REQUIRED_INPUTS = {kind: ("model", "data") for kind in BUILT_IN_KINDS}
 REQUIRED_INPUTS["on_policy_distillation"] = ("model", "teacher", "data")
-OPTIONAL_INPUTS = {"grpo": ("reference",), "cold_start": ("rewriter",), "rejection_sampling": ("general",)}
+# Parts of a reward that a model gives; the input of the same name is that model.
+MODEL_REWARDS = ("helpfulness", "safety", "judge")
+OPTIONAL_INPUTS = {
+    "grpo": ("reference", "general", *MODEL_REWARDS),
+    "cold_start": ("rewriter",),
+    "rejection_sampling": ("general",),
+}

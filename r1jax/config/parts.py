@@ -120,3 +120,26 @@ class RewardSettings:
 
     overlong_cache: int = 0
     repetition_ngram: int = 20
+
+
+@dataclass(frozen=True)
+class HackingSettings:
+    """When a rising model reward is taken for hacking (arXiv 2501.12948, supplement, Figure 6): the reward gains on its first
+    rollouts while another measure of the same samples gets worse. The paper publishes no bounds; these are our choice.
+
+    ``window``: rollouts that are averaged, the first ones with general prompts and the last ones. ``reward_gain``: what counts as a
+    rise of a model's reward, beside twice its standard error. ``accuracy_drop``, ``format_drop``,
+    ``language_drop``: of the rules' means. ``length_factor``: longer or shorter by so much. ``repetition_rise``: of the share that
+    repeats. ``length_correlation``: of the model reward with the length, within groups. ``stop_after``: rollouts with an alarm, one after the other, after
+    which the stage ends with the policy it has (0: never).
+    """
+
+    window: int = 5
+    reward_gain: float = 0.05
+    accuracy_drop: float = 0.05
+    format_drop: float = 0.05
+    language_drop: float = 0.05
+    length_factor: float = 1.5
+    repetition_rise: float = 0.1
+    length_correlation: float = 0.8
+    stop_after: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from r1jax.config.errors import RecipeError, nearest
-from r1jax.config.kinds import BUILT_IN_KINDS, OPTIONAL_INPUTS, REQUIRED_INPUTS
+from r1jax.config.kinds import BUILT_IN_KINDS, MODEL_REWARDS, OPTIONAL_INPUTS, REQUIRED_INPUTS
 from r1jax.config.parts import MeshSettings
 from r1jax.config.reading import check_name, import_name, read_dataclass, read_value
 from r1jax.config.sources import BenchmarkSource, ComparisonSettings, DataSource, LoggingSettings, ModelSource
@@ -51,7 +51,7 @@ class Recipe:
 
 
 DATA_INPUTS = ("data", "general")
-INPUT_KEYS = ("model", "reference", "rewriter", "teacher", *DATA_INPUTS)
+INPUT_KEYS = ("model", "reference", "rewriter", "teacher", *MODEL_REWARDS, *DATA_INPUTS)
 STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
 
 
@@ -166,6 +166,7 @@ def check_graph(recipe: Recipe) -> None:
                     )
             elif value not in sources:
                 raise RecipeError(f"{where}.{name}: nothing named {value!r}{nearest(value, list(sources))}")
+        _check_model_rewards(stage, where)
         own = [(key, getattr(stage.settings, key, ())) for key in ("track", "decontaminate")]
         for key, names in [("benchmarks", stage.benchmarks), *own]:
             for name in names:
@@ -173,6 +174,19 @@ def check_graph(recipe: Recipe) -> None:
                     raise RecipeError(f"{where}.{key}: no benchmark {name!r}{nearest(name, list(recipe.benchmarks))}")
         seen.append(stage.name)
     _check_comparisons(recipe)
+
+
+def _check_model_rewards(stage: StageSettings, where: str) -> None:
+    """Refuses a reward that a model is to give where there is no such model, and a model that nothing weighs."""
+    if stage.kind != "grpo":
+        return
+    by_type = stage.settings.rewards_by_type or {"": stage.settings.rewards}
+    weighed = {part for weights in by_type.values() for part in weights}
+    for name in MODEL_REWARDS:
+        if name in weighed and name not in stage.inputs:
+            raise RecipeError(f"{where}: the reward {name!r} needs an input {name}: the name of a model, or stage:NAME")
+        if name in stage.inputs and name not in weighed:
+            raise RecipeError(f"{where}.{name}: no reward {name!r} has a weight; give it one in rewards or rewards_by_type")
 
 
 def _check_comparisons(recipe: Recipe) -> None:

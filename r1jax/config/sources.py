@@ -18,8 +18,8 @@ class DataSource:
 
     ``path``: a file (``.jsonl``, ``.jsonl.gz``, ``.json``, ``.parquet``, ``.array_record``), a folder or a pattern of such
     files, or ``tfds:NAME``, of which ``split`` says the part and ``data_dir`` the place (empty: ``TFDS_DATA_DIR``).
-    ``template``, ``grader``: for rows that name none. ``override_template``: in place of the rows' own too.
-    ``limit``: the first so many rows only (0: all).
+    ``template``, ``grader``, ``type`` (of prompt: whose reward weights hold, ``rewards_by_type``): for rows that name none.
+    ``override_template``: in place of the rows' own too. ``limit``: the first so many rows only (0: all).
     ``prompt_field``, ``answer_field``: empty means the usual names (question, problem, Question/Body; answer, Answer).
     ``completion_field``: what supervised fine-tuning learns; empty means ``completion``.
     """
@@ -28,6 +28,7 @@ class DataSource:
     template: str = "r1_zero"
     override_template: str = ""
     grader: str = "verify_math"
+    type: str = ""
     prompt_field: str = ""
     answer_field: str = ""
     completion_field: str = ""

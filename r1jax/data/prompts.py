@@ -60,7 +60,10 @@ def _prompt_row(index: int, row: Any, source: DataSource, where: str) -> PromptR
         json.dumps(row, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: the row is not valid Unicode: {error}") from None
-    return PromptRow(index, problem, answer, template, grader, dict(row))
+    kept = dict(row)
+    if source.type and not kept.get("type"):
+        kept["type"] = source.type
+    return PromptRow(index, problem, answer, template, grader, kept)
 
 
 def read_template(row: Mapping[str, Any], source: DataSource, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ class Pool(Protocol):
     def submit(self, key: Hashable, request: RewardRequest) -> None: ...
 
     def drain(self) -> Sequence[tuple[Hashable, RewardRecord]]: ...
+
+
+class ModelScores(Protocol):
+    """What is needed of rewards that models give: for each request the parts that it needs, by name."""
+
+    def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, float | None]]: ...
 
 
 class Samples(Protocol):
@@ -71,7 +78,7 @@ class GradedSample:
 class Timing:
     """Seconds of sampling and grading, of the clock and so kept apart from what must be equal; ``tokens`` sampled in them.
 
-    ``reward_s`` is what grading took longer than the sampling that it ran beside.
+    ``reward_s`` is what grading, by rules and by models, took longer than the sampling that it ran beside.
     """
 
     sample_s: float = 0.0
@@ -95,6 +102,7 @@ def sample_and_grade(
     pool: Pool,
     timing: Timing,
     *,
+    model_scores: ModelScores | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[GradedSample]:
@@ -105,6 +113,7 @@ def sample_and_grade(
       prompts, rows: of the wave's prompts, in its order: the prompt, and its index in the data set.
       pool: grades; nothing else may be under way in it.
       timing: what this wave took is added to it.
+      model_scores: asked on the mesh once all is sampled, while the pool still grades on the host.
       should_stop, on_progress: as ``Sampler.run`` takes them.
 
     Returns:
@@ -114,31 +123,32 @@ def sample_and_grade(
       SamplingStopped: ``should_stop`` said so.
     """
     position = {prompt_id: i for i, prompt_id in enumerate(wave.prompt_ids)}
-    texts: dict[tuple[int, int], str] = {}
+    requests: dict[tuple[int, int], RewardRequest] = {}
 
     def submit(sequence: SampledSequence) -> None:
         prompt, key = prompts[position[sequence.prompt_id]], (sequence.prompt_id, sequence.sample)
-        texts[key] = tokenizer.decode(sequence.content.tolist())
-        request = RewardRequest(
+        requests[key] = RewardRequest(
             row=prompt.row,
             prompt=prompt.text,
-            completion=texts[key],
+            completion=tokenizer.decode(sequence.content.tolist()),
             tokens=len(sequence.tokens),
             finish_reason=sequence.finish_reason,
             extra={"seed": wave.seed, "rollout": wave.rollout, "prompt_id": key[0], "sample": key[1]},
             max_tokens=wave.max_tokens,
         )
-        pool.submit(key, request)
+        pool.submit(key, requests[key])
 
     started = time.monotonic()
     sequences = sampler.run(params, wave, submit, should_stop=should_stop, on_progress=on_progress)
     sampled = time.monotonic()
+    keys = [(sequence.prompt_id, sequence.sample) for sequence in sequences]
+    scores = model_scores([requests[key] for key in keys]) if model_scores is not None else [{}] * len(keys)
     records = dict(pool.drain())
     timing.sample_s += sampled - started
     timing.reward_s += time.monotonic() - sampled
     timing.tokens += sum(len(s.tokens) for s in sequences)
     samples = []
-    for sequence in sequences:
-        key = (sequence.prompt_id, sequence.sample)
-        samples.append(GradedSample(sequence, records[key], int(rows[position[key[0]]]), texts[key]))
+    for sequence, key, own in zip(sequences, keys, scores):
+        record = dataclasses.replace(records[key], parts={**records[key].parts, **own})
+        samples.append(GradedSample(sequence, record, int(rows[position[key[0]]]), requests[key].completion))
     return samples

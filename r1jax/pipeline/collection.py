@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from r1jax.data import Tokenizer
-from r1jax.evaluation.grading import GradedSample, Pool, Prompt, Timing, sample_and_grade
+from r1jax.evaluation.grading import GradedSample, ModelScores, Pool, Prompt, Timing, sample_and_grade
 from r1jax.pipeline.ledger import read_wave, wave_folder, write_wave
 from r1jax.pipeline.records import committed
 from r1jax.rewards.record import Verdict
@@ -79,9 +79,9 @@ class Rollout:
 
 def says_something(group: Sequence[GradedSample]) -> bool:
     """Whether a group is neither all right nor all wrong, by true accuracy (not by shaped reward: NeMo-RL issue 2431
-    shows what that teaches); ungraded samples do not count."""
+    shows what that teaches); ungraded samples do not count. Where there is no right answer, a group says something."""
     verdicts = {sample.record.verdict for sample in group} - {Verdict.UNGRADED}
-    return len(verdicts) > 1
+    return len(verdicts) > 1 or verdicts == {Verdict.NONE}
 
 
 class Collector:
@@ -93,6 +93,7 @@ class Collector:
       order: ``order(start, count) -> indices``: the prompt set's endless, reshuffled order.
       sampler, pool: who samples, who grades.
       tokenizer: turns completions into the text to be graded and read.
+      model_scores: rewards that models give, recorded with the pool's.
     """
 
     def __init__(
@@ -104,7 +105,9 @@ class Collector:
         pool: Pool,
         tokenizer: Tokenizer,
         should_stop: Callable[[], bool],
+        model_scores: ModelScores | None = None,
     ):
+        self._model_scores = model_scores
         self._stage, self._prompts, self._order = stage, prompts, order
         self._sampler, self._pool, self._tokenizer, self._should_stop = sampler, pool, tokenizer, should_stop
 
@@ -168,6 +171,7 @@ class Collector:
             rows,
             self._pool,
             timing,
+            model_scores=self._model_scores,
             should_stop=self._should_stop,
             on_progress=on_progress,
         )

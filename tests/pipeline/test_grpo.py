@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from r1jax import config
-from r1jax.pipeline.grpo.stage import check_settings, length_cap
+from r1jax.pipeline.grpo.checks import check_settings, length_cap
 from r1jax.pipeline.updates import record_update
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny"

@@ -17,8 +17,9 @@ from r1jax import checkpoint, config, data
 from r1jax.models import ModelConfig
 from r1jax.pipeline.collection import Rollout
 from r1jax.pipeline.distillation.learning import TeacherLearner
+from r1jax.pipeline.grpo.checks import check_settings
 from r1jax.pipeline.grpo.metrics import rollout_metrics
-from r1jax.pipeline.grpo.stage import GRPORun, GRPOStage, check_settings
+from r1jax.pipeline.grpo.stage import GRPORun, GRPOStage
 from r1jax.pipeline.stage import Context
 from r1jax.rewards import RewardPool
 from r1jax.rewards.mixing import mix

@@ -15,24 +15,26 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 from etils import epath
 
-from r1jax import checkpoint, config, data, sharding
-from r1jax.evaluation.grading import GradedSample, Prompt, render
-from r1jax.losses.weights import RULES
-from r1jax.models import REMAT_POLICIES
+from r1jax import checkpoint, config, sharding
+from r1jax.evaluation.grading import GradedSample
 from r1jax.models.precision import compute_dtype
 from r1jax.pipeline import records
 from r1jax.pipeline.checkpoints import Checkpoints
 from r1jax.pipeline.collection import Collector, Rollout, WaveRequest
 from r1jax.pipeline.compiles import compile_counter
+from r1jax.pipeline.grpo.checks import check_settings, length_cap, reward_weights
+from r1jax.pipeline.grpo.hacking import WATCHED_PARTS, HackingWatch, monitored
 from r1jax.pipeline.grpo.learning import Learner
 from r1jax.pipeline.grpo.metrics import rollout_metrics
-from r1jax.pipeline.grpo.objective import ADVANTAGE_RULES, policy_loss, rollout_advantages
+from r1jax.pipeline.grpo.model_rewards import ModelRewards, load_model_rewards, rule_parts
+from r1jax.pipeline.grpo.objective import rollout_advantages
+from r1jax.pipeline.grpo.prompts import PromptMix, read_prompts
 from r1jax.pipeline.grpo.views import write_view
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
@@ -40,127 +42,16 @@ from r1jax.pipeline.updates import record_update
 from r1jax.rewards import RewardPool
 from r1jax.rewards.mixing import DEFAULT_TYPE, mix_by_type, part_names, prompt_type, weights_of_type
 from r1jax.rewards.parts import PartSettings
-from r1jax.rewards.parts import part as reward_part
-from r1jax.rewards.penalties import overlong_penalty, repeated_ngrams
 from r1jax.rollout import Sampler, SamplingStopped
-from r1jax.training import make_optimizer
 
 # Mean difference of the sampler's log-probabilities from the trainer's, by compute dtype, above which an update warns:
 # float32 on CPU stays under 1e-6 on the tiny model; bfloat16 alone gives 1.5e-2 on a model of four layers.
 SAMPLER_TRAINER_BOUNDS = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
-def check_settings(name: str, settings: config.GRPOSettings) -> None:
-    """Refuses numbers that can't be trained with, before anything is loaded.
-
-    Raises:
-      RecipeError: naming the key, its value and the remedy.
-    """
-    where = f"stages.{name}"
-    for key in ("steps", "prompts_per_rollout", "minibatches", "epochs", "max_tokens", "rows_per_microbatch"):
-        if getattr(settings, key) < 1:
-            raise config.RecipeError(f"{where}.{key} must be at least 1, not {getattr(settings, key)}")
-    if settings.samples_per_prompt < 2:
-        raise config.RecipeError(
-            f"{where}.samples_per_prompt must be at least 2, not {settings.samples_per_prompt}: "
-            "an advantage is against the rest of the group"
-        )
-    sequences = settings.prompts_per_rollout * settings.samples_per_prompt
-    if sequences % settings.minibatches:
-        raise config.RecipeError(
-            f"{where}.minibatches: {settings.prompts_per_rollout} prompts x {settings.samples_per_prompt} samples do not "
-            f"divide into {settings.minibatches} minibatches; change it or prompts_per_rollout"
-        )
-    if not settings.temperature > 0:
-        raise config.RecipeError(f"{where}.temperature must be positive in training, not {settings.temperature}")
-    for key, weights in _weights(settings).items():
-        if not any(weights.values()):
-            name = f"rewards_by_type.{key}" if settings.rewards_by_type else "rewards"
-            raise config.RecipeError(f"{where}.{name} must give a weight to at least one part, not {dict(weights)}")
-    if settings.rewards_by_type and settings.advantages.normalize == "gdpo":
-        raise config.RecipeError(
-            f"{where}.advantages.normalize gdpo normalises each part over all prompts; use rewards, not "
-            "rewards_by_type, or another rule"
-        )
-    if any(cap < 1 for cap in settings.max_tokens_at.values()):
-        raise config.RecipeError(f"{where}.max_tokens_at must hold positive caps, not {settings.max_tokens_at}")
-    if settings.prompts_per_wave and settings.prompts_per_rollout % settings.prompts_per_wave:
-        raise config.RecipeError(
-            f"{where}.prompts_per_wave: {settings.prompts_per_rollout} prompts per rollout do not divide into waves of "
-            f"{settings.prompts_per_wave}; change one of them, or make it 0 for one wave"
-        )
-    for key in (
-        "prompts_per_wave",
-        "reference_every",
-        "dynamic_sampling",
-        "checkpoint_every",
-        "evaluate_every",
-        "row_tokens",
-    ):
-        if getattr(settings, key) < 0:
-            raise config.RecipeError(f"{where}.{key} can't be negative, but is {getattr(settings, key)}; 0 switches it off")
-    for key, least in (("chunk", 1), ("prompt_bucket", 1), ("completion_bucket", 1), ("rows", 0), ("lanes", 0)):
-        if getattr(settings.sampler, key) < least:
-            raise config.RecipeError(f"{where}.sampler.{key} must be at least {least}, not {getattr(settings.sampler, key)}")
-    if not settings.workers.timeout > 0:
-        raise config.RecipeError(f"{where}.workers.timeout must be positive, not {settings.workers.timeout}")
-    _check_names(where, settings)
-
-
-def _check_names(where: str, settings: config.GRPOSettings) -> None:
-    """Refuses names and numbers that a loss, an optimizer or a reward would refuse later."""
-    for key, value, known in (
-        ("aggregation", settings.aggregation, RULES),
-        ("advantages.normalize", settings.advantages.normalize, ADVANTAGE_RULES),
-        ("remat", settings.remat, REMAT_POLICIES),
-    ):
-        if value not in known:
-            raise config.RecipeError(f"{where}.{key} {value!r} is unknown{config.nearest(value, list(known))}")
-    try:
-        policy_loss(settings.loss)
-        make_optimizer(settings.optimizer, settings.steps)
-        compute_dtype("cpu", settings.compute_dtype)
-        for part in part_names({}, _weights(settings)):
-            if ":" not in part:  # a user's own is imported by the workers alone
-                reward_part(part)
-        told = settings.reward_settings
-        repeated_ngrams("", told.repetition_ngram)
-        for cap in (settings.max_tokens, *settings.max_tokens_at.values()):
-            overlong_penalty(0, cap, told.overlong_cache)
-    except ValueError as error:
-        raise config.RecipeError(f"{where}: {error}") from error
-
-
-def _weights(settings: config.GRPOSettings) -> Mapping[str, Mapping[str, float]]:
-    """Prompt type -> part -> weight; one type for all prompts where the recipe names none."""
-    return settings.rewards_by_type or {DEFAULT_TYPE: settings.rewards}
-
-
-def length_cap(settings: config.GRPOSettings, step: int) -> int:
-    """The cap on completions for a rollout that begins at this step."""
-    reached = [at for at in settings.max_tokens_at if at <= step]
-    return settings.max_tokens_at[max(reached)] if reached else settings.max_tokens
-
-
-def read_prompts(
-    source: config.DataSource, tokenizer: data.Tokenizer, longest: int, warn: Callable[[str], None]
-) -> list[Prompt]:
-    """The prompt set as token ids; prompts over ``longest`` tokens are left out, and that is said.
-
-    Raises:
-      ValueError: nothing is left.
-    """
-    rows = data.load_prompts(source)
-    prompts = [prompt for prompt in (render(row, tokenizer) for row in rows) if 0 < len(prompt.tokens) <= longest]
-    if len(prompts) < len(rows):
-        warn(f"{len(rows) - len(prompts)} of {len(rows)} prompts of {source.path} exceed {longest} tokens and are left out")
-    if not prompts:
-        raise ValueError(f"no prompt of {source.path} fits max_prompt_tokens {longest}; raise it")
-    return prompts
-
-
 class GRPOStage:
-    """``kind: grpo``. Inputs: ``model``, ``data``, and optionally ``reference`` (default: the model)."""
+    """``kind: grpo``. Inputs: ``model``, ``data``, and optionally ``reference`` (default: the model), ``general``, prompts that join
+    late, and the models that reward: ``helpfulness``, ``safety``, ``judge``."""
 
     settings = config.GRPOSettings
 
@@ -173,7 +64,10 @@ class GRPOStage:
         workers = self._settings.workers
         told = PartSettings(**vars(self._settings.reward_settings))
         tracked = [context.recipe.benchmarks[name].parts for name in self._settings.track]
-        parts = tuple(dict.fromkeys([*part_names({}, _weights(self._settings)), *(part for ps in tracked for part in ps)]))
+        asked = [*rule_parts(part_names({}, reward_weights(self._settings))), *(part for ps in tracked for part in ps)]
+        if any(name in inputs for name in config.MODEL_REWARDS):
+            asked += WATCHED_PARTS
+        parts = tuple(dict.fromkeys(asked))
         pool = RewardPool(parts, workers=workers.count, timeout=workers.timeout, settings=told)
         with pool:
             return self.session(inputs, workdir, context, pool).to_the_end()
@@ -205,13 +99,17 @@ class GRPORun:
         self.model_config, self.tokenizer = model.config, model.tokenizer
         tokenizer = model.tokenizer
         self.stop_ids = frozenset(tokenizer.eos_ids | set(model.config.eos_token_ids))
-        self.prompts = read_prompts(inputs["data"], tokenizer, settings.max_prompt_tokens, self.console.warn)
+        sets = [
+            read_prompts(inputs[name], tokenizer, settings.max_prompt_tokens, self.console.warn) if name in inputs else []
+            for name in ("data", "general")
+        ]
+        self.mix = PromptMix(*sets, settings.general_share, self.seed)
+        self.prompts = self.mix.prompts
         self.longest_prompt = max(len(p.tokens) for p in self.prompts)
         self._check_lengths()
-        self.weights = _weights(settings)
+        self.weights = reward_weights(settings)
         for type_ in {self._type(prompt.row) for prompt in self.prompts}:
             weights_of_type(type_, self.weights)
-        self.order = data.PromptOrder(len(self.prompts), self.seed)
         self.learner = self.make_learner(dtype)
         # One bucket holds every prompt, so that no rollout compiles for its own longest one.
         slots = dataclasses.replace(settings.sampler, prompt_bucket=max(settings.sampler.prompt_bucket, self.longest_prompt))
@@ -220,11 +118,14 @@ class GRPORun:
         self.tracker = Tracker(
             name, workdir.parent.parent, settings.track, self.sampler, tokenizer, self.stop_ids, pool, context
         )
-        self.collector = Collector(workdir, self.prompts, self._order, self.sampler, pool, tokenizer, context.stop)
+        self.collector = Collector(
+            workdir, self.prompts, self.mix.take, self.sampler, pool, tokenizer, context.stop, self._model_scores()
+        )
         self.checkpoints = Checkpoints(workdir / "checkpoints")
         self.state = self._first_state(model.params)
         self.step = self.rollout = self.next_index = 0
         self.refreshed = 0  # refreshes of the reference so far
+        self.watch = HackingWatch(workdir, settings.hacking, self.console.warn)
         self.warm_cap = 0  # the length cap that programs are compiled for
 
     def make_learner(self, dtype: Any) -> Learner:
@@ -260,15 +161,16 @@ class GRPORun:
             reference = checkpoint.load_model(self.inputs["reference"], self.context.layout.mesh, np.float32).params
         return self.learner.init_state(params, reference)
 
-    def _order(self, start: int, count: int) -> np.ndarray:
-        self.order.restore({"next_index": start})
-        return np.array(self.order.take(count))
+    def _model_scores(self) -> ModelRewards | None:
+        """The rewards that models give; None where the recipe names no such model."""
+        parts = load_model_rewards(self.inputs, self.context.layout, self.dtype)
+        return ModelRewards(parts, self._type, self.weights) if parts else None
 
     # ------------------------------------------------------------------------------------------ the loop
     def to_the_end(self) -> Artefacts:
         """Goes on from the last checkpoint until the last step, and leaves the model."""
         self._resume()
-        while self.step < self.settings.steps:
+        while self.step < self.settings.steps and not self.watch.stops:
             if self.context.stop():
                 self._stop()
             cap = length_cap(self.settings, self.step)
@@ -282,7 +184,16 @@ class GRPORun:
         model = self.workdir / "model"
         # The master weights as they are: rounded to the base's dtype, small updates would be gone.
         checkpoint.export_model(model, self.model_config, self.state.params, self.inputs["model"], np.float32)
-        return Artefacts(model=str(model), steps=self.step)
+        return Artefacts(model=str(model), steps=self.step, figures=self._figures())
+
+    def _figures(self) -> dict[str, Any]:
+        """What the stage's record says besides."""
+        if not self.watch.stops:
+            return {}
+        self.console.warn(
+            f"{self.name}: stopped after {self.step} updates, {self.settings.hacking.stop_after} rollouts with alarms"
+        )
+        return {"stopped_early": "; ".join(self.watch.reasons)}
 
     def _rollout_and_updates(self, cap: int) -> None:
         """One rollout, from its sampling to the checkpoint and the benchmarks that may be due after it."""
@@ -290,6 +201,8 @@ class GRPORun:
         first_step, settings = self.step, self.settings
         self.console.progress(self.name, self.step, settings.steps)
         self._refresh_reference()
+        if self.mix.general_index is None and self.step >= settings.general_from:
+            self.mix.general_index = self.next_index
         collected = self._collect(cap)
         seconds = self._learn(collected, cap)
         self.rollout, self.next_index = self.rollout + 1, self.next_index + collected.prompts_used
@@ -363,7 +276,7 @@ class GRPORun:
         sampled = collected.all_samples
         rewards, graded = mix_by_type([s.record for s in sampled], self._types(sampled), self.weights)
         self._watch_grading(graded)
-        figures = rollout_metrics(collected.all_samples, [p.row for p in self.prompts], rewards, graded)
+        figures = rollout_metrics(sampled, [p.row for p in self.prompts], rewards, graded) | monitored(sampled)
         advantages, graded = rollout_advantages(
             [s.record for s in collected.samples],
             self._types(collected.samples),
@@ -381,6 +294,7 @@ class GRPORun:
         """Makes the updates of a rollout and records each; returns where the time went."""
         settings = self.settings
         figures, advantages, included = self.judge(collected)
+        figures |= self.watch.look(self.rollout, figures)
         shown_of = self.workdir, self.rollout, self.step, collected.groups, self.prompts
         write_view(
             *shown_of,
@@ -462,6 +376,7 @@ class GRPORun:
             "rollout": self.rollout,
             "next_index": self.next_index,
             "refreshed": self.refreshed,
+            "general_index": self.mix.general_index,
         }
         with compile_counter().planned(f"{self.name}: checkpoints", self.console.say):
             self.checkpoints.save(self.step, self.state, progress)
@@ -472,6 +387,8 @@ class GRPORun:
         self.state, progress = found
         self.step, self.rollout = progress["step"], progress["rollout"]
         self.next_index, self.refreshed = progress["next_index"], progress["refreshed"]
+        self.mix.general_index = progress.get("general_index")
+        self.watch.restore(self.rollout)
         self.console.say(f"{self.name}: goes on from step {self.step}")
 
 

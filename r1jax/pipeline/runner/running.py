@@ -33,13 +33,15 @@ def check_data(recipe: config.Recipe) -> None:
 
     # What a stage of the user's own reads need not be problems.
     read = {(stage.inputs.get("data", ""), stage.kind) for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
-    learnt = {name for name, kind in read if kind in LEARN_EXAMPLES} | {s.inputs.get("general", "") for s in recipe.stages}
+    learnt = {name for name, kind in read if kind in LEARN_EXAMPLES}
+    learnt |= {s.inputs.get("general", "") for s in recipe.stages if s.kind == "rejection_sampling"}
     for name in sorted(learnt & set(recipe.data)):
         try:
             check_examples(recipe.data[name])
         except ValueError as error:
             raise config.RecipeError(f"data.{name}: {error}") from error
     prompts = {name for name, kind in read if kind not in LEARN_EXAMPLES}
+    prompts |= {s.inputs.get("general", "") for s in recipe.stages if s.kind == "grpo"}
     sources = {f"data.{name}": source for name, source in recipe.data.items() if name in prompts}
     sources |= {f"benchmarks.{name}": source for name, source in recipe.benchmarks.items()}
     own: dict[str, str] = {}  # a user's own grader -> where it was met first
