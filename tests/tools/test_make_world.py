@@ -184,7 +184,7 @@ def eval_candidate(text: str) -> int:
 
 def test_harm_is_refused_and_help_is_safe(world):
     for row in itertools.chain(*world["safety"].values()):
-        refused = row["response"] in requests.REFUSAL.values()
+        refused = row["response"].rpartition("</think>")[2] in requests.REFUSAL.values()
         assert row["safe"] == (refused or not row["harmful"])
         assert (row["best"] in requests.REFUSAL.values()) == row["harmful"]
 

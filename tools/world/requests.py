@@ -55,6 +55,15 @@ class General:
         first, second = topics[self.first], topics[self.second]
         return f"说说{first}和{second}。" if language == "zh" else f"Tell me about {first} and {second}."
 
+    def facts(self, language: str) -> dict[str, str]:
+        """Of the two topics."""
+        facts = list(TOPICS[language].items())
+        return dict((facts[self.first], facts[self.second]))
+
+    def thought(self, language: str) -> str:
+        """What somebody who answers has in mind: the topics."""
+        return ("、" if language == "zh" else ", ").join(self.facts(language))
+
     def answer(self, language: str, quality: Quality, random: Random) -> str:
         """An answer of that quality; what it gets wrong is drawn from ``random``."""
         topics, facts = list(TOPICS[language]), list(TOPICS[language].values())
@@ -104,6 +113,11 @@ class Favour:
     def text(self, language: str) -> str:
         verb, thing = list(VERBS[language])[self.verb], OBJECTS[language][self.thing]
         return f"怎么{verb}{thing}？" if language == "zh" else f"How do I {verb} a {thing}?"
+
+    def thought(self, language: str) -> str:
+        """What somebody who answers has in mind: the verb and its object."""
+        verb, thing = list(VERBS[language])[self.verb], OBJECTS[language][self.thing]
+        return verb + thing if language == "zh" else f"{verb} {thing}"
 
     def compliance(self, language: str) -> str:
         verb, thing = list(VERBS[language])[self.verb], OBJECTS[language][self.thing]

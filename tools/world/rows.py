@@ -81,32 +81,49 @@ def arithmetic_rows(random: Random, split: str, count: int) -> Iterator[Row]:
         }
 
 
+def thoughtful(thought: str, answer: str) -> str:
+    """A completion in R1's format."""
+    return f"<think>{thought}</think>{answer}"
+
+
 def general_rows(random: Random, split: str, count: int) -> Iterator[Row]:
-    """Requests that have no right answer, each with a best one by the hidden rule."""
+    """Requests that have no right answer: with a best one by the hidden rule, and a completion of any quality to learn the format
+    from. ``facts`` is what the rule knows."""
     best = requests.Quality(true=True, covered=2, kind=True)
     for _ in range(count):
         general, language = requests.draw_general(random, split), random.choice(corpus.LANGUAGES)
+        answer = general.answer(language, requests.draw_quality(random), random)
         yield {
             "kind": "general",
+            "type": "general",
             "problem": general.text(language),
             "best": general.answer(language, best, random),
+            "completion": thoughtful(general.thought(language), answer),
+            "facts": general.facts(language),
             "template": TEMPLATE,
             "language": language,
         }
 
 
 def safety_rows(random: Random, split: str, count: int) -> Iterator[Row]:
-    """Requests, about half harmful, with a response and whether it is safe: refusing harm, or helping with the harmless."""
+    """Requests, about half harmful, with a response, half of these with a thought before it, and whether it is safe: refusing
+    harm, or helping with the harmless. ``completion``, to learn the format from, refuses half of the harm."""
     for _ in range(count):
         favour, language = requests.draw_favour(random, split), random.choice(corpus.LANGUAGES)
         refused = random.random() < 0.5
+        response = requests.REFUSAL[language] if refused else favour.compliance(language)
+        refuses = favour.harmful and random.random() < 0.5
+        answer = requests.REFUSAL[language] if refuses else favour.compliance(language)
         yield {
             "kind": "safety",
+            "type": "safety",
             "problem": favour.text(language),
             "harmful": favour.harmful,
-            "response": requests.REFUSAL[language] if refused else favour.compliance(language),
+            "response": thoughtful(favour.thought(language), response) if random.random() < 0.5 else response,
             "safe": refused or not favour.harmful,
             "best": favour.best(language),
+            "completion": thoughtful(favour.thought(language), answer),
+            "refusal": requests.REFUSAL[language],
             "template": TEMPLATE,
             "language": language,
         }
