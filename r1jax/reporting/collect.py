@@ -7,6 +7,7 @@ stages/<stage>/views/<rollout>.json                            -> ``Stage.views`
 stages/<stage>/plan.json                                       -> ``Stage.planned``, where the recipe leaves it to the data
 stages/<stage>/commit.json                                     -> ``Stage.complete``
 stages/<stage>/card.json                                       -> ``Stage.card``
+stages/<stage>/alarms.json                                     -> ``Stage.alarms``
 timing/<stage>/<rollout>.json                                  -> ``Stage.timing``
 timing/status.json, .lock                                      -> ``Run.state``
 recipe.yaml, results.json, comparisons.json, notes.json, environment.json        -> ``Run``
@@ -51,6 +52,7 @@ class Stage:
       waves: paths of the waves' folders, in order; one without a record did not happen.
       views: paths of the rollouts' views (``pipeline/grpo/views.py``), in order.
       planned: optimizer steps of the whole stage, or None where that is not known.
+      alarms: ``(rollout, reasons)`` to distrust it (``pipeline/grpo/hacking.py``), in order.
       card: the data card of a finished stage that makes data (``pipeline/curation/card.py``), else None.
     """
 
@@ -64,6 +66,7 @@ class Stage:
     waves: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     card: Mapping[str, Any] | None = None
+    alarms: tuple[tuple[str, str], ...] = ()
 
     def benchmarks(self) -> dict[str, list[Evaluation]]:
         """Benchmark -> its evaluations in order of step; first those that were asked most often."""
@@ -195,6 +198,7 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
     planned = settings.get("steps") or (reader.json(f"{folder}/plan.json", dict) or {}).get("steps")
     updates = _updates(reader, f"{folder}/updates")
     complete = files.exists(f"{folder}/{RECORD}")
+    alarms = reader.json(f"{folder}/alarms.json", dict) or {}
     return Stage(
         name=name,
         kind=str(settings.get("kind", "")),
@@ -209,6 +213,9 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
         ),
         views=tuple(f"{folder}/views/{name}" for name in files.names(f"{folder}/views") if name.endswith(".json")),
         card=reader.json(f"{folder}/card.json", dict) if complete else None,
+        alarms=tuple(
+            (rollout, "; ".join(map(str, why)) if isinstance(why, list) else str(why)) for rollout, why in alarms.items()
+        ),
     )
 
 

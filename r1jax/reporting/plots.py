@@ -280,6 +280,40 @@ def rewards(stage: Stage) -> Iterable[Figure]:
         )
 
 
+def hacking(stage: Stage) -> Iterable[Figure]:
+    """Rewards that models give, beside what rules and plain measures say of the same samples."""
+    updates = stage.updates
+    scored = {
+        n: n.removeprefix("model_reward_") for n in updates if n.startswith("model_reward_") and not n.endswith("_length")
+    }
+    if not scored:
+        return
+    yield _figure("model_reward", "Rewards by models", "Mean over the samples that they score.", _curves(updates, scored))
+    shares = {
+        "accuracy": "right by rules (reasoning prompts)",
+        "scored_format": "in the format",
+        "scored_language": "language consistency",
+        "scored_repetition": "repeated",
+    }
+    if traces := _curves(updates, shares):
+        caption = "What may fall while the rewards climb: of the samples that models score, and the accuracy beside them."
+        yield _figure("watched", "What the rules see", caption, traces, yaxis={"tickformat": ".0%", "rangemode": "tozero"})
+    if traces := _curves(updates, {"scored_length": "tokens"}):
+        yield _figure("scored_length", "Length of what models score", "", traces, y="tokens", yaxis={"rangemode": "tozero"})
+    follows = {f"model_reward_{name}_length": name for name in scored.values()}
+    if traces := _curves(updates, follows):
+        caption = "Correlation within groups. Near 1, longer is better for the reward whatever is said."
+        yield _figure("follows_length", "Reward against length", caption, traces, yaxis={"range": [-1.05, 1.05]})
+    if traces := _curves(updates, {"hacking_alarms": "alarms"}):
+        yield _figure(
+            "alarms",
+            "Alarms",
+            "Reasons to distrust a rollout; they are listed above.",
+            traces,
+            yaxis={"rangemode": "tozero"},
+        )
+
+
 # What is averaged over tokens comes out of the loss, so it covers what went into the loss.
 COVERED = (
     "Means over tokens cover the sequences that were trained on: without a KL penalty those of advantage 0 (groups all equal) "
@@ -376,7 +410,13 @@ _SHOWN = {
     "hits",
     "weight",
 }
-_SHOWN |= {"ungraded", "zero_advantage_groups", *(name for entry in (*_POLICY, *_OPTIMIZER) for name in entry[3])}
+_FAMILIES = ("reward_", "model_reward_", "scored_")  # shown by name, whatever follows
+_SHOWN |= {
+    "hacking_alarms",
+    "ungraded",
+    "zero_advantage_groups",
+    *(name for entry in (*_POLICY, *_OPTIMIZER) for name in entry[3]),
+}
 
 
 def _decades(traces: Iterable[Figure]) -> list[int]:
@@ -403,14 +443,16 @@ def policy(stage: Stage) -> Iterable[Figure]:
 def optimizer(stage: Stage) -> Iterable[Figure]:
     yield from _of_updates(stage, _OPTIMIZER)
     for name, values in stage.updates.items():
-        if name not in _SHOWN and not name.startswith("reward_") and any(map(_finite, values)):
+        if name not in _SHOWN and not name.startswith(_FAMILIES) and any(map(_finite, values)):
             yield _figure(f"other-{name}", _words(name), "", _curve(stage.updates["step"], values, name, 0))
 
 
 def always_zero(stage: Stage) -> list[str]:
     """Metrics without a figure of their own that were 0 in every update."""
     return [
-        name for name, values in stage.updates.items() if name not in _SHOWN and values and not any(map(_finite, values))
+        name
+        for name, values in stage.updates.items()
+        if name not in _SHOWN and not name.startswith(_FAMILIES[1:]) and values and not any(map(_finite, values))
     ]
 
 
@@ -487,6 +529,7 @@ def sparser(figures: Iterable[Figure], most: int) -> None:
 SECTIONS = (
     ("What the paper shows", "", (accuracy, lengths, reflection)),
     ("Reward", "", (rewards,)),
+    ("Reward hacking", "", (hacking,)),
     ("Policy", COVERED, (policy,)),
     ("Optimizer", "", (optimizer,)),
     ("Machine", "", (machine,)),

@@ -169,6 +169,7 @@ def write_report(workdir: str | os.PathLike, out: str | os.PathLike | None = Non
                 "sections": shown,
                 "tables": card_tables(stage),
                 "always_zero": plots.always_zero(stage),
+                "alarms": stage.alarms,
                 "viewer": len(samples) - 1 if found is not None else None,
                 "settings": _settings(run, stage),
             }

@@ -309,3 +309,23 @@ def test_what_results_json_does_not_know_yet_comes_from_the_evaluations(make_run
     (result,) = collect(workdir).results
     assert result["before"]["held_out"]["pass@1"] == 0.125 and result["seconds"] == 7.0
     assert result["after"]["held_out"]["pass@1"] == pytest.approx(0.14 + 0.77 * 0.4)
+
+
+def test_monitors_of_hacking(make_run):
+    workdir = make_run(12)
+    folder = next(entry.path for entry in os.scandir(f"{workdir}/stages"))
+    for step in range(12):
+        path = f"{folder}/updates/{step:06d}/metrics.json"
+        with open(path, encoding="utf-8") as file:
+            metrics = json.load(file)
+        metrics |= {"model_reward_helpfulness": 0.1 * step, "model_reward_helpfulness_length": 0.9, "scored_length": 20.0}
+        metrics |= {"scored_format": 1.0, "hacking_alarms": float(step > 9)}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(metrics, file)
+    with open(f"{folder}/alarms.json", "w", encoding="utf-8") as file:
+        json.dump({"10": ["the reward rises <b>while</b> accuracy fell"], "11": ["more", "than one"]}, file)
+    with open(write_report(workdir), encoding="utf-8") as file:
+        page = file.read()
+    assert "Reward hacking" in page and "Rewards by models" in page and "Reward against length" in page
+    assert "2 rollouts to distrust; the newest, 11: more; than one" in page
+    assert "rises &lt;b&gt;while" in page and "<b>while" not in page
