@@ -42,4 +42,6 @@ class ModelRewards:
 
 def load_model_rewards(inputs: Mapping[str, Any], layout: Any, dtype: Any) -> list[ModelPart]:
     """The models among a stage's inputs that reward, on its mesh."""
+    if names := [name for name in MODEL_REWARDS if name in inputs]:
+        raise ValueError(f"inputs {', '.join(names)}: no model can be loaded for this reward yet")
     return []
