@@ -21,6 +21,8 @@ COUNTS = {
     "arithmetic": {"train": 800, "dev": 128, "test": 500},
     "general": {"train": 200, "test": 100},
     "safety": {"train": 200, "test": 100},
+    "assistant": {"train": 400},
+    "reasoning": {"train": 1600},
     "pairs": {"train": 400, "test": 200},
     "judgements": {"train": 400, "test": 200},
 }
@@ -129,6 +131,21 @@ def safety_rows(random: Random, split: str, count: int) -> Iterator[Row]:
         }
 
 
+def assistant_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """General requests and requests to refuse, in turn: what an assistant is asked besides problems."""
+    for general, favour in zip(general_rows(random, split, count // 2), safety_rows(random, split, count // 2)):
+        yield general
+        yield favour
+
+
+def reasoning_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """Search problems for making data; of every fourth no rule knows the answer, only a reference stands there, for a judge."""
+    for number, row in enumerate(search_rows(random, split, count)):
+        if number % 4 == 3:
+            row |= {"kind": "judged", "answer": row.pop("solution"), "grader": "none"}
+        yield row
+
+
 def pair_rows(random: Random, split: str, count: int) -> Iterator[Row]:
     """Preference pairs on general requests: ``chosen`` scores higher than ``rejected`` by the hidden rule."""
     while count:
@@ -169,6 +186,8 @@ MAKERS: dict[str, Callable[[Random, str, int], Iterator[Row]]] = {
     "arithmetic": arithmetic_rows,
     "general": general_rows,
     "safety": safety_rows,
+    "assistant": assistant_rows,
+    "reasoning": reasoning_rows,
     "pairs": pair_rows,
     "judgements": judgement_rows,
 }
