@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+import r1jax
 from r1jax import cli
 from r1jax.commands.output import only_json, plain
 
@@ -286,7 +287,9 @@ def test_a_benchmark_is_evaluated(model_dir, tmp_path, capfd):
     figures = json.loads(capfd.readouterr().out)
     assert (figures["benchmark"], figures["problems"], figures["samples"], figures["pass@1"]) == ("two", 2, 3, 0.0)
     assert {"pass@1_interval", "cons@k", "mean_tokens"} <= set(figures) and figures["mean_tokens"] <= 4
-    assert figures["templates"] == ["Q: {prompt}", "none"]
+    assert figures["templates"] == ["Q: {prompt}", "none"] and figures["prompt"] == "1 + 1?"
+    assert figures["model"] == str(model_dir) and figures["r1jax"] == r1jax.__version__ and figures["device"] == "cpu"
+    assert "commit" in figures
 
 
 KNOWN = {

@@ -81,15 +81,22 @@ def find_benchmark(name: str) -> tuple[str, Benchmark]:
 
 
 def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) -> dict[str, Any]:
-    """The benchmark's figures."""
+    """The benchmark's figures, and what they were made with."""
     from r1jax import sharding
     from r1jax.pipeline.benchmarks import examine
+    from r1jax.pipeline.runner.environment import environment
     from r1jax.reporting import Console
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     with Console() as console, examine(arguments.model, layout, console) as ask:
         figures, _ = ask(name, source)
-    return {"benchmark": name, **figures}
+    made_with = environment()
+    return {
+        "benchmark": name,
+        "model": os.path.abspath(arguments.model),
+        **figures,
+        **{key: made_with[key] for key in ("r1jax", "commit", "device")},
+    }
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -115,5 +122,5 @@ def run(arguments: argparse.Namespace) -> int:
             emit(figures)
     if not arguments.json:
         for key, value in figures.items():
-            print(f"{key:20} {value}")
+            print(f"{key:20} {value!r}" if isinstance(value, str) and "\n" in value else f"{key:20} {value}")
     return 0

@@ -165,7 +165,8 @@ def evaluate(
       should_stop, on_progress: as ``Sampler.run`` takes them.
 
     Returns:
-      ``(figures, samples)``: see ``summarise``, with the settings that were used; one plain object per sample.
+      ``(figures, samples)``: see ``summarise``, with the settings that were used and the first prompt as the model was given
+      it; one plain object per sample.
 
     Raises:
       ValueError: no rows, a prompt that leaves no position, or a grader that knows no right answer for a row.
@@ -196,6 +197,7 @@ def evaluate(
         "max_tokens": wave.max_tokens,
         "seed": wave.seed,
         "templates": sorted({row.template for row in rows}),
+        "prompt": prompts[0].text,
         "graders": sorted({row.grader for row in rows}),
     }
     return figures, [_listed(sample, rows[sample.row]) for sample in samples]

@@ -150,6 +150,7 @@ def test_settings_reach_the_wave_and_the_figures():
     assert "".join(map(chr, wave.prompts[0])) == "Q: problem 0\n"
     assert pool.requests[0, 1].prompt == "Q: problem 0\n"
     assert pool.requests[0, 1].row["grader"] == "verify_math" and figures["graders"] == ["verify_math"]
+    assert figures["prompt"] == "Q: problem 0\n"
     assert figures["templates"] == ["Q: {prompt}\n"] and figures["seed"] == 9
 
 
