@@ -16,7 +16,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["r1jax", "r1jax.*"]),
-    package_data={"r1jax.reporting": ["page/*"], "r1jax.pipeline.curation": ["prompts/*"]},
+    package_data={
+        "r1jax.reporting": ["page/*"],
+        "r1jax.pipeline.curation": ["prompts/*"],
+        "r1jax.scoring": ["prompts/*/*"],
+    },
     install_requires=[
         "jax>=0.10",
         "flax>=0.12",

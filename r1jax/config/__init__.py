@@ -14,6 +14,7 @@ from r1jax.config.curation import (
     SelectionSettings,
 )
 from r1jax.config.errors import RecipeError, nearest
+from r1jax.config.judging import JUDGE_PROMPTS, JudgeSettings
 from r1jax.config.kinds import (
     BUILT_IN_KINDS,
     MODEL_REWARDS,
@@ -66,6 +67,8 @@ __all__ = [
     "GRPOSettings",
     "HackingSettings",
     "INPUT_KEYS",
+    "JUDGE_PROMPTS",
+    "JudgeSettings",
     "LoggingSettings",
     "LossSettings",
     "MAX_NAME_BYTES",

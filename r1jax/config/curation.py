@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from r1jax.config.judging import JudgeSettings
 from r1jax.config.parts import SamplerSettings, WorkerSettings
 
 
@@ -55,8 +56,8 @@ class CurationSettings:
     crash loses the unfinished wave. ``form``: how the model writes: ``think`` (R1: ``<think>reasoning</think>summary``) or
     ``zero`` (R1-Zero: ``<think>...</think><answer>...</answer>``). ``template``: of the rows made (empty: their prompt's own).
     ``filters``: names of ``pipeline.curation.filters`` or ``package.module:function``, ``(text, row) -> reason or None``.
-    ``judge``: such a function, asked in the place of a verdict for rows whose grader knows no right answer; without one
-    these are not kept. ``decontaminate``: benchmarks that nothing kept may share ``decontamination_words`` words in a row
+    ``judge_function``: such a function, asked in the place of a verdict for rows whose grader knows no right answer; without
+    one (or, in rejection sampling, a model as the input ``judge``) these are not kept. ``decontaminate``: benchmarks that nothing kept may share ``decontamination_words`` words in a row
     with (empty: all of the recipe's; 0 words: off).
     """
 
@@ -71,7 +72,7 @@ class CurationSettings:
     template: str = ""
     filters: tuple[str, ...] = ("truncated", "format", "language", "paragraphs", "code", "repetition")
     filter_settings: FilterSettings = FilterSettings()
-    judge: str = ""
+    judge_function: str = ""
     deduplication: DeduplicationSettings = DeduplicationSettings()
     decontaminate: tuple[str, ...] = ()
     decontamination_words: int = 10
@@ -83,9 +84,11 @@ class CurationSettings:
 @dataclass(frozen=True)
 class RejectionSamplingSettings(CurationSettings):
     """``kind: rejection_sampling``. ``general_share``: part of the whole set that comes from the input ``general``, if there is
-    one; the paper's 200k of 800k by default."""
+    one; the paper's 200k of 800k by default. ``judging``: how an input ``judge`` is asked: a model that compares samples with
+    the reference answers of their rows, where the grader knows no right answer."""
 
     general_share: float = 0.25
+    judging: JudgeSettings = JudgeSettings()
 
 
 @dataclass(frozen=True)

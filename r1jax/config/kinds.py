@@ -155,5 +155,5 @@ MODEL_REWARDS = ("helpfulness", "safety", "judge")
 OPTIONAL_INPUTS = {
     "grpo": ("reference", "general", *MODEL_REWARDS),
     "cold_start": ("rewriter",),
-    "rejection_sampling": ("general",),
+    "rejection_sampling": ("general", "judge"),
 }

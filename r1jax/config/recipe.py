@@ -84,7 +84,7 @@ def _read_stage(value: Any, number: int) -> StageSettings:
     return StageSettings(
         name=value["name"],
         kind=value["kind"],
-        inputs={k: read_value(str, value[k], f"{where}.{k}") for k in INPUT_KEYS if k in value},
+        inputs={k: read_value(str, value[k], f"{where}.{k}") for k in INPUT_KEYS if value.get(k) not in (None, "")},
         benchmarks=read_value(tuple[str, ...], value.get("benchmarks") or [], f"{where}.benchmarks"),
         settings=read_dataclass(kind, {k: v for k, v in value.items() if k in own}, where),
     )
@@ -165,7 +165,10 @@ def check_graph(recipe: Recipe) -> None:
                         f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}"
                     )
             elif value not in sources:
-                raise RecipeError(f"{where}.{name}: nothing named {value!r}{nearest(value, list(sources))}")
+                hint = "; a function of your own is judge_function" if name == "judge" and ":" in value else ""
+                raise RecipeError(f"{where}.{name}: nothing named {value!r}{hint or nearest(value, list(sources))}")
+        if "judge" in stage.inputs and getattr(stage.settings, "judge_function", ""):
+            raise RecipeError(f"{where} has both judge, a model, and judge_function: leave out one, they may disagree")
         _check_model_rewards(stage, where)
         own = [(key, getattr(stage.settings, key, ())) for key in ("track", "decontaminate")]
         for key, names in [("benchmarks", stage.benchmarks), *own]:

@@ -49,3 +49,18 @@ def render_prompt(template: str, problem: str, tokenizer: Tokenizer) -> tuple[st
         return text, tokenizer.encode(text)
     text = PLAIN_TEMPLATES.get(template, template).replace(PLACEHOLDER, problem)
     return text, tokenizer.encode(text, add_bos=tokenizer.adds_bos)
+
+
+def fill(template: str, **values: str) -> str:
+    """Replaces ``{name}`` by its value, from left to right and once: braces in a value stand for themselves."""
+    found: list[str] = []
+    rest = template
+    while rest:
+        places = {rest.find("{" + name + "}"): name for name in values if "{" + name + "}" in rest}
+        if not places:
+            break
+        first = min(places)
+        name = places[first]
+        found += [rest[:first], values[name]]
+        rest = rest[first + len(name) + 2 :]
+    return "".join([*found, rest])

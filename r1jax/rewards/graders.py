@@ -104,6 +104,8 @@ GRADERS: dict[str, Grader] = {
     "string": _lazily("short_answers", "grade_text"),
     "instructions": _lazily("instructions", "grade_instructions"),
     "instructions_loose": _lazily("instructions", "grade_instructions_loosely"),
+    "judgement": _lazily("judgements", "grade_judgement"),
+    "judgement_side": _lazily("judgements", "grade_judgement_side"),
     "exact": _exact,
     "none": _none,
 }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from r1jax.data.template import TEMPLATE_NAMES, check_template, render_prompt
+from r1jax.data.template import TEMPLATE_NAMES, check_template, fill, render_prompt
 
 BPE, PIECES = (Path(__file__).parent / "tokenizers" / kind for kind in ("bpe", "sentencepiece"))
 
@@ -60,3 +60,7 @@ def test_unknown_names():
 def test_chat_needs_a_chat_template(ours):
     with pytest.raises(ValueError, match="no chat template"):
         render_prompt("chat", "Hi", ours(PIECES))
+
+
+def test_braces_in_values_stand_for_themselves():
+    assert fill("{b}{a} {c}", a="{b}", b="x{a}") == "x{a}{b} {c}"

@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from etils import epath
 
 from r1jax import config
 from r1jax.config import DataSource, FilterSettings, RecipeError, SelectionSettings
@@ -17,8 +18,9 @@ from r1jax.pipeline.curation.dataset import Example, read_general
 from r1jax.pipeline.curation.deduplication import equal_to, jaccard, near_across, near_in_group, shingles
 from r1jax.pipeline.curation.filters import first_reason, make_filters, split_thought
 from r1jax.pipeline.curation.refining import drop_duplicates, mix_general
-from r1jax.pipeline.curation.rewriting import few_shot, fill, in_r1_format, rewrite_by_template, rewritten_part
+from r1jax.pipeline.curation.rewriting import few_shot, in_r1_format, rewrite_by_template, rewritten_part
 from r1jax.pipeline.curation.selection import balanced, best_of_prompt, check_selection, general_count
+from r1jax.pipeline.runner import workdir
 
 NAMES = ("truncated", "format", "language", "paragraphs", "code", "repetition")
 GOOD = "<think>\nI want the sum of the two numbers.\n\nThat is 4.\n</think>\n\nThe answer is 4."
@@ -258,7 +260,6 @@ def test_a_program_is_its_own_summary():
 
 
 def test_braces_in_values_stand_for_themselves():
-    assert fill("{b}{a} {c}", a="{b}", b="x{a}") == "x{a}{b} {c}"
     assert in_r1_format("{summary}", "s") == "<think>\n{summary}\n</think>\n\ns"
 
 
@@ -347,8 +348,16 @@ def test_general_data_is_read_as_supervised_fine_tuning_reads_it(tmp_path):
         (config.RejectionSamplingSettings(temperature=-1.0), "temperature can't be negative"),
         (config.RejectionSamplingSettings(general_share=1.0), "general_share is a part of the set"),
         (config.RejectionSamplingSettings(template="chatt"), "template: unknown prompt template"),
-        (config.RejectionSamplingSettings(judge="nowhere:judge"), "judge: 'nowhere:judge' can't be imported"),
+        (
+            config.RejectionSamplingSettings(judge_function="nowhere:judge"),
+            "judge_function: 'nowhere:judge' can't be imported",
+        ),
         (config.RejectionSamplingSettings(deduplication=config.DeduplicationSettings(near=8.0)), "near is a similarity"),
+        (
+            config.RejectionSamplingSettings(judging=config.JudgeSettings(max_tokens=0)),
+            "stages.s.judging.max_tokens must be at least 1, not 0",
+        ),
+        (config.RejectionSamplingSettings(judging=config.JudgeSettings(prompts="chats")), "judging.prompts: .* 'chat'"),
         (config.ColdStartSettings(form="think"), "form must be zero"),
         (config.ColdStartSettings(summaries={"en": "Done."}), "summaries.en must contain {answer}"),
         (config.ColdStartSettings(summaries={}), "summaries must hold at least one"),
@@ -386,6 +395,50 @@ def test_the_graph_knows_the_inputs_of_each_kind():
         ({"kind": "cold_start", "general": "g"}, "stages.s.general: cold_start takes no such input"),
         ({"kind": "cold_start", "rewriter": "g"}, "stages.s.rewriter: nothing named 'g'"),
         ({"decontaminate": ["c"]}, "stages.s.decontaminate: no benchmark 'c'"),
+        ({"judge": "n"}, "stages.s.judge: nothing named 'n'"),
+        ({"judge": "my_own:judge"}, "stages.s.judge: .*'my_own:judge'; a function of your own is judge_function"),
+        ({"judge": "m", "judge_function": "my_own:judge"}, "stages.s has both judge, a model, and judge_function"),
+        ({"kind": "cold_start", "judge": "m"}, "stages.s.judge: cold_start takes no such input"),
     ):
         with pytest.raises(RecipeError, match=message):
             config.read_recipe(recipe(**changed))
+
+
+def test_a_judge_is_a_model_and_a_function_is_none():
+    read = config.read_recipe(recipe(judge="m", judging={"prompts": "plain", "reference_judgements": 3}))
+    assert read.stages[0].inputs["judge"] == "m" and read.stages[0].settings.judging.reference_judgements == 3
+    assert config.read_recipe(config.to_document(read)) == read
+    read = config.read_recipe(recipe(judge="", judge_function="my_own:judge"))
+    assert "judge" not in read.stages[0].inputs, "recipes of before had an empty setting of that name"
+    assert read.stages[0].settings.judge_function == "my_own:judge"
+
+
+def test_a_judges_prompts_lie_by_the_recipe(tmp_path):
+    """A relative folder starts at the recipe's; what stands in it is held against what a run was begun with."""
+    for folder in ("m", "mine"):
+        (tmp_path / folder).mkdir()
+    for file in ("d", "g", "b", "mine/reference.txt"):
+        (tmp_path / file).write_text("{question} {reference} {answer}")
+    mine = config.read_recipe(recipe(judge="m", judging={"prompts": "mine"}))
+    resolved = workdir.resolve_paths(mine, str(tmp_path))
+    assert resolved.stages[0].settings.judging.prompts == str(tmp_path / "mine")
+    check_settings("s", resolved.stages[0].settings)
+    begun = epath.Path(tmp_path) / "begun"
+    begun.mkdir()
+    workdir.begin(begun, resolved)
+    (begun / "stages").mkdir()
+    (begun / "stages" / "file").write_text("made")
+    workdir.begin(begun, resolved)
+    (tmp_path / "mine/reference.txt").write_text("{question} {reference} {answer}?")
+    with pytest.raises(workdir.WorkdirError, match="the files of stages.s.judging.prompts changed"):
+        workdir.begin(begun, resolved)
+    (tmp_path / "mine/reference.txt").rename(tmp_path / "mine/pair.txt")
+    with pytest.raises(RecipeError, match="pair.txt must contain {a}"):
+        check_settings("s", resolved.stages[0].settings)
+    (tmp_path / "mine/pair.txt").write_text("{question} {a} {b}")
+    with pytest.raises(RecipeError, match="judging.prompts: .*mine has no reference.txt"):
+        check_settings("s", resolved.stages[0].settings)
+    plain = config.read_recipe(recipe(judging={"prompts": "plain"}))
+    assert workdir.resolve_paths(plain, str(tmp_path)).stages[0].settings.judging.prompts == "plain"
+    with pytest.raises(RecipeError, match="stages.s.judging.prompts: 'plan' is no folder .*did you mean 'plain'"):
+        workdir.resolve_paths(config.read_recipe(recipe(judging={"prompts": "plan"})), str(tmp_path))

@@ -276,7 +276,7 @@ def test_rows_without_a_right_answer_need_a_judge(world, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="no right answer known 28"):
         world.run(RejectionSamplingStage, SMALL, four)
-    made = world.run(RejectionSamplingStage, {**SMALL, "judge": "my_judge:judge"}, four, "judged")
+    made = world.run(RejectionSamplingStage, {**SMALL, "judge_function": "my_judge:judge"}, four, "judged")
     assert len(made.rows) == 14 and made.card["rejected"] == {"judged wrong": 14}
 
 
@@ -339,6 +339,99 @@ def test_others_read_the_files(world):
     assert lines == table and len(table) == len(made.rows) and {"problem", "completion", "domain"} <= set(table[0])
     records = grain.sources.ArrayRecordDataSource(str(made.place / "data.array_record"))
     assert [json.loads(records[i]) for i in range(len(records))] == made.rows
+
+
+# ---------------------------------------------------------------------------------------------- a model as judge
+JUDGED = {**SMALL, "judging": {"prompts": "plain", "max_prompt_tokens": 100, "max_tokens": 40, "rows": 2}}
+
+
+@pytest.fixture
+def ungradable(world):
+    """The world, with problems that no grader knows: of domain even they have a reference answer."""
+    rows = [json.loads(line) | {"grader": "none"} for line in open(world.folder / "train.jsonl")]
+    rows = [row | ({"answer": "3*7+0"} if row["domain"] == "even" else {}) for row in rows]
+    (world.folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return world
+
+
+def judging(correct="correct", of_other="incorrect", seen=None):
+    """Samples as ``four`` does; as judge it says these words, by whether the answer is the product."""
+
+    def write(prompt, sample, model):
+        if model == "m":
+            return four(prompt, sample, model)
+        if seen is not None:
+            seen.append(prompt)
+        word = correct if "Answer: Answer: <answer>3*7<" in prompt else of_other
+        return json.dumps({"analysis": "", "correctness": word}) if word else "well"
+
+    return write
+
+
+def test_a_model_judges_what_no_grader_knows(ungradable):
+    seen = []
+    made = ungradable.run(RejectionSamplingStage, JUDGED, judging(seen=seen), judge="w")
+    # four prompts of even numbers: two samples each agree with the reference, one does not, one is of a bad form
+    assert len(made.rows) == 8 and {row["domain"] for row in made.rows} == {"even"}
+    assert made.card["rejected"] == {"no right answer known": 12, "judge: incorrect": 4, "format": 4}
+    even = made.card["domains"]["even"]
+    assert even["right"] == even["kept"] == 8 and even["samples"] == 16 == 8 + sum(even["rejected"].values())
+    assert made.card["inputs"]["judge"] == "w" and made.card["settings"]["judging"]["prompts"] == "plain"
+    assert "| judge: incorrect |" in (made.place / "card.md").read_text()
+    assert len(seen) == 8, "equal requests are one"
+    question = "Question: From 3, 7, 10 make 21.\nReference: 3*7+0\nAnswer: Answer: <answer>3*7</answer>\nVerdict:\n"
+    assert question in seen and not any("wait" in prompt for prompt in seen), "the thought is not judged"
+
+
+def test_what_a_judge_leaves_unreadable_is_counted_apart(ungradable):
+    lenient = {**JUDGED, "workers": {"count": 1, "stop_ungraded": 0.5}}
+    made = ungradable.run(RejectionSamplingStage, lenient, judging(of_other=None), judge="w")
+    assert len(made.rows) == 8 and made.card["rejected"]["judge: unreadable"] == 4
+    assert any("33% of the samples could not be read by the judge" in line for line in made.said)
+    with pytest.raises(RuntimeError, match="33% of the samples could not be read by the judge, over workers.stop_ungraded"):
+        ungradable.run(RejectionSamplingStage, JUDGED, judging(of_other=None), "strict", judge="w")
+    lenient = {**JUDGED, "workers": {"count": 1, "stop_ungraded": 1.0}}
+    with pytest.raises(ValueError, match="nothing is left .* judge: unreadable 12"):
+        ungradable.run(RejectionSamplingStage, lenient, judging(None, None), "nonsense", judge="w")
+    short = {**lenient, "judging": {**JUDGED["judging"], "max_tokens": 3}}
+    with pytest.raises(ValueError, match="nothing is left .* judge: unreadable 12"):
+        ungradable.run(RejectionSamplingStage, short, judging(), "cut off", judge="w")
+    short = {**lenient, "judging": {**JUDGED["judging"], "max_prompt_tokens": 10}}
+    with pytest.raises(ValueError, match="nothing is left .* judge: too long 12"):
+        ungradable.run(RejectionSamplingStage, short, judging(), "too long", judge="w")
+
+
+def test_several_judgements_are_one_verdict(ungradable):
+    def write(prompt, sample, model):  # of three judgements one calls all incorrect
+        return judging("incorrect" if model != "m" and sample == 1 else "correct")(prompt, sample, model)
+
+    settings = {**JUDGED, "judging": {**JUDGED["judging"], "reference_judgements": 3}}
+    assert len(ungradable.run(RejectionSamplingStage, settings, write, judge="w").rows) == 8
+
+
+def test_a_judge_that_was_interrupted_goes_on_from_its_waves(ungradable):
+    whole = ungradable.run(RejectionSamplingStage, JUDGED, judging(), "whole", judge="w")
+    waves = len(ungradable.sampler.waves)
+    assert waves == 3 + 3, "eight requests, three in a wave"
+    ungradable.sampler.stop_at = 5
+    with pytest.raises(StopRequested):
+        ungradable.run(RejectionSamplingStage, JUDGED, judging(), "cut", judge="w")
+    ungradable.sampler.stop_at = None
+    cut = ungradable.run(RejectionSamplingStage, JUDGED, judging(), "cut", judge="w")
+    assert len(ungradable.sampler.waves) == 1
+    for file in ("data.jsonl", "card.json", "card.md"):
+        assert (cut.place / file).read_bytes() == (whole.place / file).read_bytes()
+
+
+def test_a_judge_is_not_asked_where_a_grader_knows(world):
+    made = world.run(RejectionSamplingStage, JUDGED, four, judge="w")
+    assert len(made.rows) == 14 and {wave.rollout for wave in world.sampler.waves} == {0}
+
+
+def test_a_judge_without_positions_is_refused(ungradable):
+    settings = {**JUDGED, "judging": {**JUDGED["judging"], "max_prompt_tokens": 4090}}
+    with pytest.raises(config.RecipeError, match="judging: max_prompt_tokens 4090 and max_tokens 40 .* 4096 positions of"):
+        ungradable.run(RejectionSamplingStage, settings, judging(), judge="w")
 
 
 # ---------------------------------------------------------------------------------------------- cold start
@@ -485,3 +578,34 @@ def test_a_killed_stage_leaves_the_same_bytes(tmp_path):
     assert Counter(row["source"] for row in rows)["general"] == round(sum(r["source"] == "sampled" for r in rows) / 3) > 0
     results = json.loads((tmp_path / "whole" / "results.json").read_text())
     assert results[0]["figures"]["rows"] == len(rows)
+
+
+@pytest.mark.slow
+def test_a_stage_killed_while_it_judges_leaves_the_same_bytes(tmp_path):
+    rows = [json.loads(line) for line in open(TINY / "world/search-train.jsonl")][:24]
+    text = "".join(json.dumps(row | {"grader": "none", "answer": row["solution"]}) + "\n" for row in rows)
+    (tmp_path / "train.jsonl").write_text(text)
+    judging = {"prompts": "plain", "max_tokens": 32, "max_prompt_tokens": 96, "temperature": 1.0, "rows": 4}
+    document = {**RECIPE, "data": {"train": {"path": str(tmp_path / "train.jsonl")}}}
+    stage = {**RECIPE["stages"][0], "judge": "base", "judging": judging}
+    stage |= {"samples_per_prompt": 2, "workers": {"count": 1, "stop_ungraded": 1.0}}
+    del stage["general"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**document, "stages": [stage]}))
+    process = start(tmp_path / "recipe.yaml", tmp_path / "whole")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    process = start(tmp_path / "recipe.yaml", tmp_path / "cut")
+    first = tmp_path / "cut/stages/sampling/waves/00003-00/commit.json"
+    while process.poll() is None and not first.exists():
+        time.sleep(0.005)
+    assert process.poll() is None, "the run was over before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    judged = first.stat().st_mtime_ns
+    process = start(tmp_path / "recipe.yaml", tmp_path / "cut")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert first.stat().st_mtime_ns == judged, "a finished wave is never sampled again"
+    cut, whole = left(tmp_path / "cut"), left(tmp_path / "whole")
+    assert cut.keys() == whole.keys() and [name for name in whole if cut[name] != whole[name]] == []
+    assert "judge: incorrect" in json.loads(whole["card.json"])["rejected"]

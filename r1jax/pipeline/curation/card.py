@@ -23,7 +23,7 @@ class Tally:
     Attributes:
       prompts: prompts of the data set that were read. contaminated: those of them left out, by benchmark. asked: those
         that were sampled.
-      samples, right: samples drawn, and right ones among them.
+      samples, right: samples drawn, and right ones among them, by their grader's verdict or a judge's.
       rejected: domain -> reason -> samples.
     """
 

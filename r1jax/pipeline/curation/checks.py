@@ -5,6 +5,7 @@ from __future__ import annotations
 from r1jax import config
 from r1jax.data.template import check_template
 from r1jax.pipeline.curation.filters import make_filters, own_filter
+from r1jax.pipeline.curation.judging import check_judging
 from r1jax.pipeline.curation.selection import check_selection
 
 
@@ -37,12 +38,10 @@ def check_settings(name: str, settings: config.CurationSettings) -> None:
             raise config.RecipeError(f"{where}.template: {error}") from error
     check_selection(settings.selection, f"{where}.selection")
     make_filters(settings.filters, settings.form, settings.filter_settings, where)
-    if settings.judge:
-        own_filter(settings.judge, f"{where}.judge")
-    if isinstance(settings, config.RejectionSamplingSettings) and not 0 <= settings.general_share < 1:
-        raise config.RecipeError(
-            f"{where}.general_share is a part of the set from 0 to under 1, not {settings.general_share}"
-        )
+    if settings.judge_function:
+        own_filter(settings.judge_function, f"{where}.judge_function")
+    if isinstance(settings, config.RejectionSamplingSettings):
+        _check_rejection_sampling(where, settings)
     if isinstance(settings, config.ColdStartSettings):
         _check_cold_start(where, settings)
 
@@ -52,6 +51,14 @@ def _check_sampling(where: str, temperature: float, top_p: float) -> None:
         raise config.RecipeError(f"{where}.temperature can't be negative, but is {temperature}")
     if not 0 < top_p <= 1:
         raise config.RecipeError(f"{where}.top_p must be over 0 and at most 1, not {top_p}")
+
+
+def _check_rejection_sampling(where: str, settings: config.RejectionSamplingSettings) -> None:
+    if not 0 <= settings.general_share < 1:
+        raise config.RecipeError(
+            f"{where}.general_share is a part of the set from 0 to under 1, not {settings.general_share}"
+        )
+    check_judging(settings.judging, f"{where}.judging")
 
 
 def _check_cold_start(where: str, settings: config.ColdStartSettings) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from etils import epath
 
 from r1jax.data import Tokenizer
+from r1jax.data.template import fill
 from r1jax.evaluation.grading import GradedSample, Pool, Prompt
 from r1jax.pipeline import records
 from r1jax.pipeline.curation.dataset import Example
@@ -45,21 +46,6 @@ def language_of(example: Example) -> str:
         return target_language(RewardRequest({"problem": example.problem, **example.row}, example.problem, example.text))
     except ValueError:
         return "en"
-
-
-def fill(template: str, **values: str) -> str:
-    """Replaces ``{name}`` by its value, from left to right and once: braces in a value stand for themselves."""
-    found: list[str] = []
-    rest = template
-    while rest:
-        places = {rest.find("{" + name + "}"): name for name in values if "{" + name + "}" in rest}
-        if not places:
-            break
-        first = min(places)
-        name = places[first]
-        found += [rest[:first], values[name]]
-        rest = rest[first + len(name) + 2 :]
-    return "".join([*found, rest])
 
 
 # ---------------------------------------------------------------------------------------------- by template

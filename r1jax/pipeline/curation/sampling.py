@@ -45,13 +45,18 @@ class ModelSource:
         self._params, self._config, self.tokenizer = model.params, model.config, model.tokenizer
         self._stop_ids = frozenset(model.tokenizer.eos_ids | set(model.config.eos_token_ids))
 
+    @property
+    def positions(self) -> int:
+        """Most tokens of a sequence, its prompt included."""
+        return self._config.max_position_embeddings
+
     def check_lengths(self, prompts: Sequence[Prompt], max_tokens: int, where: str) -> None:
         """Refuses a cap that the longest prompt leaves no positions for.
 
         Raises:
           RecipeError: naming both.
         """
-        longest, positions = max(len(p.tokens) for p in prompts), self._config.max_position_embeddings
+        longest, positions = max(len(p.tokens) for p in prompts), self.positions
         if longest + max_tokens > positions:
             raise config.RecipeError(
                 f"{where}.max_tokens {max_tokens} and the longest prompt ({longest}) need {longest + max_tokens} tokens; "

@@ -3,7 +3,7 @@
 What is sampled, rewritten and graded is recorded; everything else is computed from the records in every session.
 
 Departures from the paper, which leaves these open: bounds of the filters, what a duplicate is, how examples of a prompt are
-chosen. For problems without a checkable answer the paper asks a generative judge: ``judge`` is the place for one.
+chosen; filters are asked before the judge, which costs more.
 """
 
 from __future__ import annotations
@@ -25,19 +25,24 @@ from r1jax.pipeline.curation.card import Tally, build_card, card_text
 from r1jax.pipeline.curation.checks import check_settings
 from r1jax.pipeline.curation.dataset import Example, domain_of, read_general, write_dataset
 from r1jax.pipeline.curation.filters import Filter, first_reason, make_filters, own_filter
+from r1jax.pipeline.curation.judging import UNGRADED, check_judging, judge_by_model
 from r1jax.pipeline.curation.refining import drop_contaminated, drop_duplicates, in_order, mix_general, select
 from r1jax.pipeline.curation.rewriting import grade_again, rewrite_by_model, rewrite_by_template
 from r1jax.pipeline.curation.sampling import ModelSource
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.rewards import RewardPool, Verdict
+from r1jax.scoring.judge_parts import reference_of
 
 THINK = "<think>"
 UNVERIFIED, END_TOKEN = "no right answer known", "end token in text"  # reasons of rejection
 _ENCODED_TOGETHER = 1_024
+# Rollouts, by which waves and their randomness are told apart; the samples themselves are 0.
+_REWRITTEN, _JUDGED = {"reasoning": 1, "summary": 2}, 3
 
 
 class RejectionSamplingStage:
-    """``kind: rejection_sampling``. Inputs: ``model``, ``data``, and optionally ``general``, data that is mixed in."""
+    """``kind: rejection_sampling``. Inputs: ``model``, ``data``, and optionally ``general``, data that is mixed in, and ``judge``, a
+    model that compares answers with references where no grader can."""
 
     settings = config.RejectionSamplingSettings
 
@@ -49,7 +54,7 @@ class RejectionSamplingStage:
         """See ``pipeline.Stage``."""
         with _pool(self._settings) as pool:
             session = _Session(self.name, self._settings, inputs, workdir, context, pool)
-            return session.finish(session.sampled(), self._settings.general_share)
+            return session.finish(session.judged(session.sampled()), self._settings.general_share)
 
 
 class ColdStartStage:
@@ -85,7 +90,9 @@ class _Session:
         self.workdir, self.context, self.console = workdir, context, context.console
         self.where, self.tally = f"stages.{name}", Tally()
         self.seed = zlib.crc32(f"{context.recipe.seed}/{name}".encode()) >> 1
-        self.judge: Filter | None = own_filter(settings.judge, f"{self.where}.judge") if settings.judge else None
+        function, where = settings.judge_function, f"{self.where}.judge_function"
+        self.judge_function: Filter | None = own_filter(function, where) if function else None
+        self.unjudged: list[Example] = []
         names = settings.decontaminate or tuple(context.recipe.benchmarks)
         self.benchmarks = names if settings.decontamination_words else ()
         rows = {name: data.load_prompts(context.recipe.benchmarks[name]) for name in self.benchmarks}
@@ -164,7 +171,7 @@ class _Session:
         for wave in self.model.sample(self.workdir, self.prompts, request, self.pool):
             ungraded += sum(sample.record.verdict is Verdict.UNGRADED for sample in wave)
             examples += self._passing(wave, filters)
-        self._watch_grading(ungraded / sum(self.tally.samples.values()))
+        self._watch_grading(ungraded / sum(self.tally.samples.values()), "graded")
         return examples
 
     def _passing(self, samples: Iterable[GradedSample], filters: Sequence[Filter]) -> list[Example]:
@@ -180,7 +187,8 @@ class _Session:
             reason = self._verdict(sample, text, shown) or first_reason(filters, text, shown)
             if reason is None:
                 own = {**prompt.row, "template": row.template}
-                examples.append(Example(row.problem, text, domain, row.index, sample.sequence.sample, row=own))
+                example = Example(row.problem, text, domain, row.index, sample.sequence.sample, row=own)
+                (self.unjudged if self._awaits_judge(sample) else examples).append(example)
             else:
                 self.tally.reject(domain, reason)
         return examples
@@ -190,19 +198,60 @@ class _Session:
         if sample.cut_off:
             return "truncated"
         verdict = sample.record.verdict
+        if verdict is Verdict.NONE and self.judge_function is not None:
+            return self.judge_function(text, row)
         if verdict is Verdict.NONE:
-            return self.judge(text, row) if self.judge is not None else UNVERIFIED
+            return None if self._awaits_judge(sample) else UNVERIFIED
         return None if verdict is Verdict.RIGHT else str(verdict)
 
-    def _watch_grading(self, share: float) -> None:
+    def _awaits_judge(self, sample: GradedSample) -> bool:
+        """Whether a model has to say if a sample is right: its grader can't, and there is something to compare it with."""
+        unknown = sample.record.verdict is Verdict.NONE and "judge" in self.inputs
+        return unknown and reference_of(self.prompts[sample.row].row) is not None
+
+    def _watch_grading(self, share: float, what: str) -> None:
         workers = self.settings.workers
         if share > workers.stop_ungraded:
             raise RuntimeError(
-                f"{share:.0%} of the samples could not be graded, over workers.stop_ungraded {workers.stop_ungraded:.0%}; the "
+                f"{share:.0%} of the samples could not be {what}, over workers.stop_ungraded {workers.stop_ungraded:.0%}; the "
                 f"reasons are in {self.workdir / 'waves'}"
             )
         if share > workers.warn_ungraded:
-            self.console.warn(f"{self.name}: {share:.0%} of the samples could not be graded")
+            self.console.warn(f"{self.name}: {share:.0%} of the samples could not be {what}")
+
+    # ------------------------------------------------------------------------------------------ judging
+    def judged(self, examples: list[Example]) -> list[Example]:
+        """The examples, and those that waited for the judge and that it calls correct.
+
+        Raises:
+          RecipeError: the judge's model has too few positions. RuntimeError: more of its answers can't be read than
+            ``workers.stop_ungraded`` allows.
+        """
+        if not self.unjudged:
+            return examples
+        judging, where = self.settings.judging, f"{self.where}.judging"
+        self.model.release()  # two models at once may be one too many
+        layout = dataclasses.replace(self.settings.sampler, rows=judging.rows)
+        model = ModelSource(self.name, self.inputs["judge"], layout, self.context, self.times)
+        if judging.max_prompt_tokens + judging.max_tokens > model.positions:
+            raise config.RecipeError(
+                f"{where}: max_prompt_tokens {judging.max_prompt_tokens} and max_tokens {judging.max_tokens} need more than the "
+                f"{model.positions} positions of {model.path}: lower them"
+            )
+
+        def ask(prompts: list[Prompt], repeats: int) -> list[GradedSample]:
+            request = self._request(_JUDGED, len(prompts), repeats, judging, judging.max_tokens)
+            return [s for wave in model.sample(self.workdir, prompts, request, self.pool) for s in wave]
+
+        reasons = judge_by_model(self.unjudged, model.tokenizer, check_judging(judging, where), judging, ask)
+        for example, reason in zip(self.unjudged, reasons):
+            if reason is None:
+                self.tally.right[example.domain] += 1
+                examples.append(example)
+            else:
+                self.tally.reject(example.domain, reason)
+        self._watch_grading(sum(reason in UNGRADED for reason in reasons) / len(reasons), "read by the judge")
+        return examples
 
     # ------------------------------------------------------------------------------------------ rewriting
     def rewritten(self, examples: list[Example]) -> list[Example]:
@@ -219,7 +268,7 @@ class _Session:
         for example, verdict, rejected in grade_again(self.workdir / "rewrites", examples, texts, self.pool, self._stop):
             row = {**example.row, "problem": example.problem, "prompt": "", "finish_reason": "stop"}
             if rejected is None and verdict is Verdict.NONE:
-                rejected = self.judge(example.text, row) if self.judge is not None else UNVERIFIED
+                rejected = UNVERIFIED if self.judge_function is None else self.judge_function(example.text, row)
             rejected = rejected or first_reason(filters, example.text, row)
             if rejected is None:
                 kept.append(example)
@@ -233,11 +282,10 @@ class _Session:
         layout = dataclasses.replace(settings.sampler, rows=sampling.rows)
         model = ModelSource(self.name, self.inputs["rewriter"], layout, self.context, self.times)
         cap = sampling.max_tokens or settings.max_tokens
-        rollouts = {"reasoning": 1, "summary": 2}
 
         def ask(name: str, prompts: list[Prompt]) -> list[GradedSample]:
             model.check_lengths(prompts, cap, f"{self.where}.rewriter_sampling")
-            request = self._request(rollouts[name], len(prompts), 1, sampling, cap)
+            request = self._request(_REWRITTEN[name], len(prompts), 1, sampling, cap)
             waves = model.sample(self.workdir, prompts, request, self.pool)
             return [sample for wave in waves for sample in wave]
 

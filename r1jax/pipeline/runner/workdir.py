@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -45,7 +45,7 @@ def resolve_paths(recipe: config.Recipe, folder: str) -> config.Recipe:
     """Makes the recipe's paths absolute, from the recipe's folder, and checks that something is there.
 
     Raises:
-      RecipeError: a model that is no folder, a data set or benchmark that is not there.
+      RecipeError: a model or a folder of a judge's prompts that is no folder, a data set or benchmark that is not there.
     """
 
     def absolute(path: str) -> str:
@@ -76,7 +76,27 @@ def resolve_paths(recipe: config.Recipe, folder: str) -> config.Recipe:
         notes = str((Path(folder) / notes).resolve())
         if not Path(notes).is_file():
             raise config.RecipeError(f"notes: {recipe.notes!r} is no file (looked for {notes})")
-    return dataclasses.replace(recipe, notes=notes, **parts)
+    stages = tuple(_with_prompts(stage, absolute) for stage in recipe.stages)
+    return dataclasses.replace(recipe, notes=notes, stages=stages, **parts)
+
+
+def _own_prompts(stage: config.StageSettings) -> str | None:
+    """The folder of a stage's own prompts to a judge; None where it has none."""
+    judging = getattr(stage.settings, "judging", None)
+    return None if judging is None or judging.prompts in config.JUDGE_PROMPTS else judging.prompts
+
+
+def _with_prompts(stage: config.StageSettings, absolute: Callable[[str], str]) -> config.StageSettings:
+    if (given := _own_prompts(stage)) is None:
+        return stage
+    folder = absolute(given)
+    if not epath.Path(folder).is_dir():
+        raise config.RecipeError(
+            f"stages.{stage.name}.judging.prompts: {given!r} is no folder (looked for {folder})"
+            f"{config.nearest(given, config.JUDGE_PROMPTS)}"
+        )
+    judging = dataclasses.replace(stage.settings.judging, prompts=folder)
+    return dataclasses.replace(stage, settings=dataclasses.replace(stage.settings, judging=judging))
 
 
 def _is_safe(key: str) -> bool:
@@ -119,6 +139,9 @@ def _fingerprints(recipe: config.Recipe) -> dict[str, dict[str, str]]:
                 for file in files
                 for digest in _fingerprint(file).values()
             }
+    for stage in recipe.stages:
+        if (prompts := _own_prompts(stage)) is not None:
+            found[f"stages.{stage.name}.judging.prompts"] = _fingerprint(epath.Path(prompts))
     return found
 
 
