@@ -81,6 +81,8 @@ class SFTSettings:
     """Supervised fine-tuning: cold start, the SFT of R1, distillation by a teacher's text. The defaults are the paper's
     (arXiv 2501.12948, B.4.2): 2 epochs, 128 sequences an update, cosine from 5e-5 to 5e-6, 32,768 tokens of context.
 
+    An input ``held_out``, a set of examples like ``data``, is never learnt: its cross-entropy (mean per completion token) is measured
+    before the first update, every ``evaluate_every``, and at the end.
     ``steps``: optimizer updates; 0: as many as ``epochs`` of the data take. ``batch_sequences``: examples of an update.
     ``max_tokens``: longer examples, prompt and completion together, are left out. ``row_tokens``: length of a packed row
     (0: the longest example). ``router.replay`` is not read: there is no rollout. ``mtp_coefficient``: of the loss of
@@ -154,6 +156,7 @@ REQUIRED_INPUTS["on_policy_distillation"] = ("model", "teacher", "data")
 MODEL_REWARDS = ("helpfulness", "safety", "judge")
 OPTIONAL_INPUTS = {
     "grpo": ("reference", "general", *MODEL_REWARDS),
+    "sft": ("held_out",),
     "cold_start": ("rewriter",),
     "rejection_sampling": ("general", "judge"),
 }

@@ -50,7 +50,7 @@ class Recipe:
     notes: str = ""
 
 
-DATA_INPUTS = ("data", "general")
+DATA_INPUTS = ("data", "general", "held_out")
 INPUT_KEYS = ("model", "reference", "rewriter", "teacher", *MODEL_REWARDS, *DATA_INPUTS)
 STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
 

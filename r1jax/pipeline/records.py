@@ -7,6 +7,7 @@ What has no record did not happen: a killed process leaves files without a recor
                                                           waves are numbered as they are sampled, replacements after the rest
     <workdir>/stages/<stage>/views/<rollout>.json         derived, for the report's rollout viewer
     <workdir>/stages/<stage>/updates/<step>/              metrics of an optimizer update, commit.json last
+    <workdir>/stages/<stage>/held_out/<step>/             the loss on held-out examples after so many updates, commit.json last
     <workdir>/stages/<stage>/checkpoints/<step>/          train state (Orbax), commit.json last
     <workdir>/stages/<stage>/evaluations/<name>/          a benchmark's figures, commit.json last
     <workdir>/stages/<stage>/rewrites/<number>/           cold start: rewritten texts with their verdicts, commit.json last

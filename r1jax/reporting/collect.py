@@ -2,6 +2,7 @@
 
 stages/<stage>/updates/<step>/metrics.json                     -> ``Stage.updates``, a column per metric
 stages/<stage>/evaluations/<benchmark>-<step>/figures.json     -> ``Stage.evaluations``
+stages/<stage>/held_out/<step>/metrics.json                    -> ``Stage.held_out``
 stages/<stage>/waves/<rollout>-<wave>/rollouts.jsonl           -> ``Stage.waves`` (paths: they are read on demand)
 stages/<stage>/views/<rollout>.json                            -> ``Stage.views`` (paths)
 stages/<stage>/plan.json                                       -> ``Stage.planned``, where the recipe leaves it to the data
@@ -48,6 +49,7 @@ class Stage:
     Attributes:
       updates: metric -> its values, one per entry of ``updates["step"]``, None where a step lacks it.
       evaluations: in order of step.
+      held_out: what was measured on held-out examples, in order of step.
       timing: one dict per rollout, in order.
       waves: paths of the waves' folders, in order; one without a record did not happen.
       views: paths of the rollouts' views (``pipeline/grpo/views.py``), in order.
@@ -62,6 +64,7 @@ class Stage:
     planned: int | None = None
     updates: Mapping[str, list] = field(default_factory=lambda: {"step": []})
     evaluations: tuple[Evaluation, ...] = ()
+    held_out: tuple[Evaluation, ...] = ()
     timing: tuple[Mapping[str, Any], ...] = ()
     waves: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
@@ -191,6 +194,11 @@ def _evaluations(reader: _Reader, folder: str, steps: int) -> tuple[Evaluation, 
     return tuple(sorted(found, key=lambda e: (e.step, e.benchmark)))
 
 
+def _held_out(reader: _Reader, folder: str) -> tuple[Evaluation, ...]:
+    found = [(_number(name), metrics) for name, metrics in reader.committed(folder, "metrics.json")]
+    return tuple(Evaluation("held out", step, metrics, "") for step, metrics in sorted(found, key=lambda f: f[0]))
+
+
 def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]) -> Stage:
     folder = f"{workdir}/stages/{name}"
     timing = f"{workdir}/timing/{name}"
@@ -206,6 +214,7 @@ def _stage(reader: _Reader, workdir: str, name: str, settings: Mapping[str, Any]
         planned=planned if isinstance(planned, int) else None,
         updates=updates,
         evaluations=_evaluations(reader, f"{folder}/evaluations", len(updates["step"])),
+        held_out=_held_out(reader, f"{folder}/held_out"),
         timing=tuple(timing for timing in timings if timing is not None),
         waves=tuple(
             f"{folder}/waves/{name}"

@@ -365,14 +365,6 @@ _POLICY = (
     ),
 )
 _OPTIMIZER = (
-    (
-        "cross_entropy",
-        "Cross-entropy",
-        "Of the tokens that are learnt, mean per token.",
-        {"cross_entropy": "next token", "mtp_cross_entropy": "looking further ahead"},
-        "nats",
-        {},
-    ),
     ("loss", "Loss", "", {"loss": "loss"}, "", {}),
     ("gradient", "Gradient norm", "Before clipping.", {"grad_norm": "norm"}, "", {"rangemode": "tozero"}),
     ("rate", "Learning rate", "", {"lr": "learning rate"}, "", {"exponentformat": "power", "rangemode": "tozero"}),
@@ -410,10 +402,12 @@ _SHOWN = {
     "hits",
     "weight",
 }
+_CROSS_ENTROPY = {"cross_entropy": "learnt", "mtp_cross_entropy": "learnt, looking further ahead"}
 _FAMILIES = ("reward_", "model_reward_", "scored_")  # shown by name, whatever follows
 _SHOWN |= {
     "hacking_alarms",
     "ungraded",
+    *_CROSS_ENTROPY,
     "zero_advantage_groups",
     *(name for entry in (*_POLICY, *_OPTIMIZER) for name in entry[3]),
 }
@@ -440,7 +434,16 @@ def policy(stage: Stage) -> Iterable[Figure]:
     return _of_updates(stage, _POLICY)
 
 
+def learnt(stage: Stage) -> Iterable[Figure]:
+    """The cross-entropy of what is learnt, and beside it that of what is held out."""
+    traces = _curves(stage.updates, _CROSS_ENTROPY) + _points(stage.held_out, "cross_entropy", "held out", 2, "dot")
+    if traces:
+        held_out = " Held out: examples that are never learnt." if stage.held_out else ""
+        yield _figure("cross_entropy", "Cross-entropy", f"Of completions, mean per token.{held_out}", traces, y="nats")
+
+
 def optimizer(stage: Stage) -> Iterable[Figure]:
+    yield from learnt(stage)
     yield from _of_updates(stage, _OPTIMIZER)
     for name, values in stage.updates.items():
         if name not in _SHOWN and not name.startswith(_FAMILIES) and any(map(_finite, values)):

@@ -212,6 +212,10 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
         learnt = [value for value in stage.updates.get("cross_entropy", ()) if _is_number(value)]
         if learnt:
             rows.append([stage.name, "examples", "cross-entropy", number(learnt[0]), number(learnt[-1])])
+        held_out = [e.figures["cross_entropy"] for e in stage.held_out if _is_number(e.figures.get("cross_entropy"))]
+        if held_out:
+            last = number(held_out[-1]) if len(held_out) > 1 else "–"
+            rows.append(["" if learnt else stage.name, "held out", "cross-entropy", number(held_out[0]), last])
         rows += card_lines(stage)
     shown = {str(row[0]) for row in rows}
     rows += [[str(r.get("name", "")), "–", "–", "–", "–"] for r in run.results if str(r.get("name", "")) not in shown]

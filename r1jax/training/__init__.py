@@ -3,11 +3,12 @@
 from r1jax.training.auxiliary import AuxiliaryLoss, PredictAhead, no_auxiliary_loss, router_loss
 from r1jax.training.optimizer import Optimizer, learning_rate, make_optimizer
 from r1jax.training.state import TrainState, abstract_state, copy_params, init_state, state_shardings
-from r1jax.training.steps import ApplyStep, MicroStep, TokenLoss, ZeroGrads, grpo_token_loss, sft_token_loss
+from r1jax.training.steps import ApplyStep, LossStep, MicroStep, TokenLoss, ZeroGrads, grpo_token_loss, sft_token_loss
 
 __all__ = [
     "ApplyStep",
     "AuxiliaryLoss",
+    "LossStep",
     "MicroStep",
     "Optimizer",
     "PredictAhead",

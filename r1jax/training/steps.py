@@ -147,6 +147,34 @@ class MicroStep:
             return self.jitted(params, grads, batch)
 
 
+class LossStep:
+    """``loss_step(params, batch) -> metrics``: what a micro-step says of a micro-batch, without gradients.
+
+    Arguments and metrics are ``MicroStep``'s; nothing is donated.
+
+    Attributes:
+      jitted: the compiled function; call it inside ``layout.use()``.
+    """
+
+    def __init__(self, config: ModelConfig, layout: Layout, token_loss: TokenLoss, *, compute_dtype: Any = jnp.float32):
+        self.layout = layout
+
+        def loss_step(params: Any, batch: Any) -> Metrics:
+            logprobs, entropy, _ = token_logprobs(config, params, batch, compute_dtype=compute_dtype, remat="none")
+            return token_loss(logprobs, entropy, batch)[1]
+
+        self.jitted = jax.jit(
+            loss_step,
+            in_shardings=(param_shardings(config, layout), layout.sharding(("batch", "sequence"))),
+            out_shardings=layout.replicated,
+        )
+
+    def __call__(self, params: Any, batch: Any) -> Metrics:
+        batch = self.layout.put(batch, ("batch", "sequence"))
+        with self.layout.use():
+            return self.jitted(params, batch)
+
+
 def _placed(tree: Any, some: Any) -> Any:
     """The tree with the leaves of ``some``, a part of such a tree, in their places."""
     if not isinstance(some, dict):

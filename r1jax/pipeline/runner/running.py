@@ -35,6 +35,7 @@ def check_data(recipe: config.Recipe) -> None:
     read = {(stage.inputs.get("data", ""), stage.kind) for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
     learnt = {name for name, kind in read if kind in LEARN_EXAMPLES}
     learnt |= {s.inputs.get("general", "") for s in recipe.stages if s.kind == "rejection_sampling"}
+    learnt |= {s.inputs.get("held_out", "") for s in recipe.stages if s.kind in LEARN_EXAMPLES}
     for name in sorted(learnt & set(recipe.data)):
         try:
             check_examples(recipe.data[name])

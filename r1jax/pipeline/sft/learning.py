@@ -19,6 +19,7 @@ from r1jax.models.precision import cast
 from r1jax.pipeline.updates import make_update
 from r1jax.training import (
     ApplyStep,
+    LossStep,
     MicroStep,
     PredictAhead,
     TrainState,
@@ -37,13 +38,17 @@ def pack_examples(examples: Sequence[Example], row_tokens: int, settings: SFTSet
     Token weights are over all of them, so that neither the packing nor the micro-batches change the loss. An example that
     comes twice in an update counts twice.
     """
-    items = [PackItem(i, example.tokens, example.completion_start) for i, example in enumerate(examples)]
-    rows = pack(items, row_tokens, settings.rows_per_microbatch)
-    weights = token_weights(rows.completion_mask, rows.sequence_index, rule=settings.aggregation, length=settings.max_tokens)
-    rows = rows._replace(token_weight=weights)
+    rows = _rows(examples, row_tokens, settings, settings.aggregation)
     if settings.router.balance:
         rows = rows._replace(balance_weight=token_weights(rows.segment_ids > 0, rows.sequence_index))
     return rows
+
+
+def _rows(examples: Sequence[Example], row_tokens: int, settings: SFTSettings, rule: str) -> Batch:
+    items = [PackItem(i, example.tokens, example.completion_start) for i, example in enumerate(examples)]
+    rows = pack(items, row_tokens, settings.rows_per_microbatch)
+    weights = token_weights(rows.completion_mask, rows.sequence_index, rule=rule, length=settings.max_tokens)
+    return rows._replace(token_weight=weights)
 
 
 class Learner:
@@ -55,6 +60,9 @@ class Learner:
       settings: of the stage.
       steps: updates of the whole stage, where the schedule ends.
       dtype: of computation.
+
+    Attributes:
+      held_out_step: ``training.LossStep``, for micro-batches of ``held_out_batches``.
 
     Raises:
       ValueError: rows that do not divide over the mesh; ``mtp_coefficient`` for a model without multi-token prediction.
@@ -79,6 +87,7 @@ class Learner:
             ahead=PredictAhead(settings.mtp_coefficient) if settings.mtp_coefficient else None,
         )
         self._apply_step = ApplyStep(config, self._optimizer, layout, bias_rate=settings.router.bias_rate)
+        self.held_out_step = LossStep(config, layout, sft_token_loss, compute_dtype=dtype)
         self._zero_grads = ZeroGrads(config, layout)
         decode = sharding.layout(layout.mesh, sharding.ROLLOUT_RULES)
         self._to_rollout = jax.jit(lambda params: cast(params, dtype), out_shardings=param_shardings(config, decode))
@@ -94,6 +103,12 @@ class Learner:
     def rollout_params(self, state: TrainState) -> Any:
         """The model as the sampler takes it: cast first, then laid out for decoding."""
         return self._to_rollout(state.params)
+
+    def held_out_batches(self, examples: Sequence[Example], row_tokens: int) -> list[Batch]:
+        """Examples to be measured, packed as an update's: micro-batches whose token weights are one over the number of all
+        their completion tokens."""
+        rows = _rows(examples, row_tokens, self._settings, "token_mean")
+        return list(micro_batches(rows, self._settings.rows_per_microbatch))
 
     def update(self, state: TrainState, examples: Sequence[Example], row_tokens: int) -> tuple[TrainState, dict[str, float]]:
         """One update from its examples: the state after it and its metrics, ``padding`` among them, the share of the packed

@@ -16,7 +16,7 @@ from r1jax.reporting.collect import RECORD
 class Event:
     """Figures of one moment.
 
-    ``kind``: ``updates``, ``timing`` or ``evaluations/<benchmark>``; steps of a kind rise. ``figures``: name -> finite
+    ``kind``: ``updates``, ``held_out``, ``timing`` or ``evaluations/<benchmark>``; steps of a kind rise. ``figures``: name -> finite
     number. ``time``: seconds since 1970.
     """
 
@@ -76,6 +76,10 @@ class Follower:
                 path = f"{folder}/updates/{name}"
                 figures = {_named(k): v for k, v in _numbers(self._read(f"{path}/metrics.json")).items()}
                 yield Event(stage, "updates", _digits(name), figures, _moment(path))
+            for name in self._unseen(f"{folder}/held_out"):
+                path = f"{folder}/held_out/{name}"
+                figures = {f"held_out/{k}": v for k, v in _numbers(self._read(f"{path}/metrics.json")).items()}
+                yield Event(stage, "held_out", _digits(name), figures, _moment(path))
             found = [(self._step(folder, name), name) for name in self._unseen(f"{folder}/evaluations")]
             for step, name in sorted(found):
                 path, benchmark = f"{folder}/evaluations/{name}", name.rpartition("-")[0]
