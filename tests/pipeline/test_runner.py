@@ -116,7 +116,8 @@ def evaluated(monkeypatch):
         for name in benchmarks:
             text = open(os.path.join(path, "text")).read()
             runs.append((name, text))
-            yield name, {"problems": 1, "pass@1": float(len(text))}, [{"completion": text}]
+            sample = {"id": "0", "problem": "p", "completion": text, "right": False, "tokens": 1, "finish_reason": "stop"}
+            yield name, {"problems": 1, "pass@1": float(len(text))}, [sample | {"parts": {}}]
 
     monkeypatch.setattr(walk, "evaluate_model", evaluate_model)
     monkeypatch.setattr("r1jax.reporting.write_report", lambda workdir: f"{workdir}/report.html", raising=False)
