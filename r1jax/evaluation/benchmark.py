@@ -17,6 +17,7 @@ from r1jax.evaluation.estimators import bootstrap_interval, majority, pass_at_1,
 from r1jax.evaluation.grading import GradedSample, Pool, Prompt, Samples, Timing, render, sample_and_grade
 from r1jax.evaluation.reflection import reflects, search_measures
 from r1jax.rewards.answer import extract_answer
+from r1jax.rewards.judgements import judgement_label, judgement_side
 from r1jax.rewards.mathematics import answer_key
 from r1jax.rewards.record import Verdict
 from r1jax.rollout.wave import Wave
@@ -25,13 +26,22 @@ from r1jax.rollout.wave import Wave
 def vote_of(completion: str, grader: str) -> Hashable | None:
     """What a completion's final answer is grouped by, without a look at the right one; None where it has no answer.
 
-    Mathematical equality, save for search problems: there an expression is the answer, not its value, since everybody
-    aims at the same value.
+    Mathematical equality, save for search problems and a judge's verdicts.
     """
-    if grader != "search":
-        return answer_key(completion)
+    return VOTES.get(grader, answer_key)(completion)
+
+
+def _expression(completion: str) -> str | None:
+    """Of a search problem an expression is the answer, not its value, since everybody aims at the same value."""
     answer = extract_answer(completion)
     return "".join(answer.partition("=")[0].split()) or None if answer is not None else None
+
+
+VOTES: dict[str, Callable[[str], Hashable | None]] = {
+    "search": _expression,
+    "judgement": judgement_label,
+    "judgement_side": judgement_side,
+}
 
 
 def render_rows(rows: Sequence[PromptRow], tokenizer: Tokenizer, positions: int) -> list[Prompt]:

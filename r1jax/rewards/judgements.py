@@ -64,7 +64,23 @@ def read_verdict(text: str) -> tuple[str, float] | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------- a judge's benchmark
+# ---------------------------------------------------------------------------------------------- a benchmark of judges
+def judgement_label(completion: str) -> str | None:
+    """The verdict that a completion ends in; None where none can be read."""
+    verdict = read_verdict(judges_words(completion))
+    return None if verdict is None else verdict[0]
+
+
+def judgement_side(completion: str) -> int | None:
+    """The answer that it prefers (1: the first, -1: the second, 0: neither), or whether it calls an answer correct."""
+    verdict = read_verdict(judges_words(completion))
+    return None if verdict is None else _side(verdict[1])
+
+
+def _side(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
 def grade_judgement(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     """Whether a judge's verdict is the row's own, to the letter; ungraded where it can't be read.
 
@@ -76,7 +92,7 @@ def grade_judgement(row: Mapping[str, Any], completion: str) -> tuple[Verdict, s
 
 def grade_judgement_side(row: Mapping[str, Any], completion: str) -> tuple[Verdict, str]:
     """As ``grade_judgement``, but ``>>`` and ``>`` are one: whether the judge prefers the same answer."""
-    return _grade(row, completion, lambda value: (value > 0) - (value < 0))
+    return _grade(row, completion, _side)
 
 
 def _grade(row, completion, of_value) -> tuple[Verdict, str]:

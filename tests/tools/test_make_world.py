@@ -166,7 +166,7 @@ def test_corpus_has_train_problems_only(monkeypatch):
 def test_hidden_rule_orders_pairs_and_labels(world):
     for row in itertools.chain(*world["pairs"].values()):
         assert row["scores"][0] > row["scores"][1] and row["chosen"] != row["rejected"]
-    labels = {row["answer"] for row in world["judgements"]["train"] if row["kind"] == "judge_pair"}
+    labels = {row["answer"].split()[-1] for row in world["judgements"]["train"] if row["kind"] == "judge_pair"}
     assert labels == {"[[A>>B]]", "[[A>B]]", "[[A=B]]", "[[B>A]]", "[[B>>A]]"}
     for row in world["judgements"]["train"]:
         if row["kind"] == "judge_reference":
@@ -174,6 +174,28 @@ def test_hidden_rule_orders_pairs_and_labels(world):
             reference = row["problem"].split("Reference: ")[1].split("\n")[0]
             value = dict(zip("ra", (verdict["analysis"].split("=")[1], str(eval_candidate(reference)))))
             assert (verdict["correctness"] == "correct") == (value["r"] == value["a"])
+
+
+def test_judges_see_their_fields_and_score_by_the_hidden_rule(world):
+    """The scores that a judge gives, recomputed from the answers' own texts; its label follows from them."""
+    for row in itertools.chain(*world["judgements"].values()):
+        assert row["grader"] == "judgement" and row["problem"].startswith(f"Question: {row['question']}\n")
+        if row["kind"] == "judge_reference":
+            assert f"\nReference: {row['reference']}\nAnswer: {row['response']}\nVerdict:" in row["problem"]
+            continue
+        assert f"\nA: {row['a']}\nB: {row['b']}\nBetter:" in row["problem"]
+        a, b = (hidden_score(row[name], row["language"]) for name in "ab")
+        label = "A=B" if a == b else ("A>B" if a > b else "B>A").replace(">", ">>" if abs(a - b) >= 4 else ">")
+        assert row["answer"] == f"A: {a}, B: {b}. [[{label}]]"
+
+
+def hidden_score(answer: str, language: str) -> int:
+    kind = answer.startswith(("Sure! ", "好的！"))
+    told = answer.removeprefix("Sure! ").removeprefix("好的！").rstrip(".。").replace("，", ", ").split(", ")
+    facts = requests.TOPICS[language]
+    true = all(any(each == f"{topic}{is_}{fact}" for is_ in (" is ", " are ", "很")) for each in told
+               for topic, fact in facts.items() if each.startswith(topic))  # fmt: skip
+    return 4 * true + 2 * (len(told) - 1) + kind
 
 
 def eval_candidate(text: str) -> int:

@@ -88,22 +88,41 @@ def story_document(random: Random, story: arithmetic.Story, language: str, write
     return wrap(story.reasoning((first, then)), str(story.answer))
 
 
-def reference_judgement(random: Random, split: str, language: str) -> tuple[str, str]:
-    """(what a judge with a reference reads, its verdict as JSON)."""
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge is shown, and what it should say."""
+
+    question: str
+    shown: tuple[str, str]
+    verdict: str
+
+    @property
+    def reference_text(self) -> str:
+        """Where a reference and an answer are shown."""
+        return f"Question: {self.question}\nReference: {self.shown[0]}\nAnswer: {self.shown[1]}\nVerdict:"
+
+    @property
+    def pair_text(self) -> str:
+        """Where two answers are shown."""
+        return f"Question: {self.question}\nA: {self.shown[0]}\nB: {self.shown[1]}\nBetter:"
+
+
+def reference_judgement(random: Random, split: str, language: str) -> Judgement:
+    """Of an answer with a reference; the verdict is JSON."""
     problem = search.draw_search(random, split)
     answer = random.choice(problem.solutions if random.random() < 0.5 else problem.candidates)
-    text = f"Question: {problem.text(language)}\nReference: {random.choice(problem.solutions)}\nAnswer: {answer}\nVerdict:"
+    shown = str(random.choice(problem.solutions)), str(answer)
     correctness = "correct" if answer.value == problem.target else "incorrect"
-    return text, json.dumps({"analysis": f"{answer}={answer.value}", "correctness": correctness})
+    verdict = json.dumps({"analysis": f"{answer}={answer.value}", "correctness": correctness})
+    return Judgement(problem.text(language), shown, verdict)
 
 
-def pair_judgement(random: Random, split: str, language: str) -> tuple[str, str]:
-    """(what a judge of two answers reads, its verdict)."""
+def pair_judgement(random: Random, split: str, language: str) -> tuple[Judgement, tuple[int, int]]:
+    """(of two answers, the answers' scores by the hidden rule)."""
     general = requests.draw_general(random, split)
     a, b = requests.draw_quality(random), requests.draw_quality(random)
-    shown = [general.answer(language, quality, random) for quality in (a, b)]
-    text = f"Question: {general.text(language)}\nA: {shown[0]}\nB: {shown[1]}\nBetter:"
-    return text, pair_verdict(a.score - b.score)
+    shown = general.answer(language, a, random), general.answer(language, b, random)
+    return Judgement(general.text(language), shown, pair_verdict(a.score - b.score)), (a.score, b.score)
 
 
 def pair_verdict(difference: int) -> str:
@@ -129,5 +148,8 @@ def document(random: Random, writers: Writers) -> tuple[str, str]:
         favour = requests.draw_favour(random, "train")
         refuses = favour.harmful and random.random() < 0.5
         return prompt_text(favour.text(language)), requests.REFUSAL[language] if refuses else favour.compliance(language)
-    text, verdict = (pair_judgement if kind == 6 else reference_judgement)(random, "train", language)
-    return prompt_text(text), verdict
+    if kind == 6:
+        judgement, _ = pair_judgement(random, "train", language)
+        return prompt_text(judgement.pair_text), judgement.verdict
+    judgement = reference_judgement(random, "train", language)
+    return prompt_text(judgement.reference_text), judgement.verdict

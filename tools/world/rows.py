@@ -7,6 +7,7 @@ that their later stages read. Every row has ``id``, ``kind`` and ``language``; i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -24,7 +25,7 @@ COUNTS = {
     "assistant": {"train": 400},
     "reasoning": {"train": 1600},
     "pairs": {"train": 400, "test": 200},
-    "judgements": {"train": 400, "test": 200},
+    "judgements": {"train": 1600, "test": 200},
 }
 
 
@@ -167,15 +168,29 @@ def pair_rows(random: Random, split: str, count: int) -> Iterator[Row]:
 
 
 def judgement_rows(random: Random, split: str, count: int) -> Iterator[Row]:
-    """What a judge reads and the verdict that it should write: of two answers, or of an answer with a reference."""
+    """What a judge reads and what it should write: of two answers and of an answer with a reference, in turn.
+
+    Unlike the corpus' writers, who give the label alone, these judges say first how they score either answer. Every other
+    answer with a reference stands in a box, as models in R1's format give theirs.
+    """
     for number in range(count):
-        judge = (corpus.pair_judgement, corpus.reference_judgement)[number % 2]
         language = random.choice(corpus.LANGUAGES)
-        text, verdict = judge(random, split, language)
+        if number % 2 == 0:
+            judgement, scores = corpus.pair_judgement(random, split, language)
+            names, text = ("question", "a", "b"), judgement.pair_text
+            verdict = f"A: {scores[0]}, B: {scores[1]}. {judgement.verdict}"
+        else:
+            judgement = corpus.reference_judgement(random, split, language)
+            if number % 4 == 3:
+                reference, answer = judgement.shown
+                judgement = replace(judgement, shown=(reference, f"\\boxed{{{answer}}}"))
+            names, text, verdict = ("question", "reference", "response"), judgement.reference_text, judgement.verdict
         yield {
             "kind": ("judge_pair", "judge_reference")[number % 2],
             "problem": text,
             "answer": verdict,
+            **dict(zip(names, (judgement.question, *judgement.shown))),
+            "grader": "judgement",
             "template": TEMPLATE,
             "language": language,
         }
