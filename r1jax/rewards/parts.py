@@ -87,6 +87,13 @@ def _instructions(request: RewardRequest, verdict: Verdict, settings: PartSettin
     return sum(followed) / len(followed)
 
 
+def _judgement_side(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float | None:
+    """Of a row that asks for a judgement: whether the same answer is preferred; None where no verdict can be read."""
+    from r1jax.rewards.judgements import grade_judgement_side
+
+    return _accuracy(request, grade_judgement_side(request.row, _whole(request))[0], settings)
+
+
 def _overlong(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
     return overlong_penalty(request.tokens, request.max_tokens, settings.overlong_cache)
 
@@ -111,6 +118,7 @@ PARTS: dict[str, Part] = {
     "think_format": _think_format,
     "language": _language,
     "instructions": _instructions,
+    "judgement_side": _judgement_side,
     "overlong": _overlong,
     "length": _length,
     "repetition": _repetition,

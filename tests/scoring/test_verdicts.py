@@ -160,6 +160,12 @@ def test_judgements_are_a_benchmark(row, completion, exact, side):
     assert grader("judgement_side")(row, completion)[0] is side
 
 
+@pytest.mark.parametrize("completion, value", [("[[A>B]]", 1.0), ("[[A=B]]", 0.0), ("well", None)])
+def test_the_side_as_a_part_of_the_figures(completion, value):
+    record = grade(RewardRequest(ROW, "q", completion), ("judgement_side",), "judgement")
+    assert record.parts == {"judgement_side": value}
+
+
 def test_a_row_without_a_verdict_is_ungraded_and_says_so():
     record = grade(RewardRequest({"problem": "q", "answer": "42", "grader": "judgement"}, "q", "[[A>B]]"), ())
     assert record.verdict is Verdict.UNGRADED and "'42'" in record.reason
