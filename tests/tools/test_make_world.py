@@ -172,7 +172,9 @@ def test_hidden_rule_orders_pairs_and_labels(world):
         if row["kind"] == "judge_reference":
             verdict = json.loads(row["answer"])
             reference = row["problem"].split("Reference: ")[1].split("\n")[0]
-            value = dict(zip("ra", (verdict["analysis"].split("=")[1], str(eval_candidate(reference)))))
+            wanted, own = verdict["analysis"].split(", ")
+            assert wanted == f"{reference}={eval_candidate(reference)}"
+            value = dict(zip("ra", (own.split("=")[1], str(eval_candidate(reference)))))
             assert (verdict["correctness"] == "correct") == (value["r"] == value["a"])
 
 
@@ -186,7 +188,10 @@ def test_judges_see_their_fields_and_score_by_the_hidden_rule(world):
         assert f"\nA: {row['a']}\nB: {row['b']}\nBetter:" in row["problem"]
         a, b = (hidden_score(row[name], row["language"]) for name in "ab")
         label = "A=B" if a == b else ("A>B" if a > b else "B>A").replace(">", ">>" if abs(a - b) >= 4 else ">")
-        assert row["answer"] == f"A: {a}, B: {b}. [[{label}]]"
+        argued = row["answer"].replace(". ", ": ").replace(", ", ": ").split(": ")
+        assert (argued[3], argued[7], argued[8]) == (str(a), str(b), f"[[{label}]]")
+        for answer, (said, true) in zip((row["a"], row["b"]), (argued[1:3], argued[5:7])):
+            assert answer.find(said) > 0 and (said == true) == (hidden_score(answer, row["language"]) >= 4)
 
 
 def hidden_score(answer: str, language: str) -> int:

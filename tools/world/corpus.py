@@ -90,11 +90,12 @@ def story_document(random: Random, story: arithmetic.Story, language: str, write
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge is shown, and what it should say."""
+    """What a judge is shown, and what it should say: ``verdict`` at once, or ``argued``, which says first what it compares."""
 
     question: str
     shown: tuple[str, str]
     verdict: str
+    argued: str
 
     @property
     def reference_text(self) -> str:
@@ -113,16 +114,24 @@ def reference_judgement(random: Random, split: str, language: str) -> Judgement:
     answer = random.choice(problem.solutions if random.random() < 0.5 else problem.candidates)
     shown = str(random.choice(problem.solutions)), str(answer)
     correctness = "correct" if answer.value == problem.target else "incorrect"
-    verdict = json.dumps({"analysis": f"{answer}={answer.value}", "correctness": correctness})
-    return Judgement(problem.text(language), shown, verdict)
+
+    def verdict(analysis: str) -> str:
+        return json.dumps({"analysis": analysis, "correctness": correctness})
+
+    own, wanted = f"{answer}={answer.value}", f"{shown[0]}={problem.target}"
+    return Judgement(problem.text(language), shown, verdict(own), verdict(f"{wanted}, {own}"))
 
 
-def pair_judgement(random: Random, split: str, language: str) -> tuple[Judgement, tuple[int, int]]:
-    """(of two answers, the answers' scores by the hidden rule)."""
+def pair_judgement(random: Random, split: str, language: str) -> Judgement:
+    """Of two answers. Argued: the first thing that each says, what would be true, and its score by the hidden rule."""
     general = requests.draw_general(random, split)
     a, b = requests.draw_quality(random), requests.draw_quality(random)
     shown = general.answer(language, a, random), general.answer(language, b, random)
-    return Judgement(general.text(language), shown, pair_verdict(a.score - b.score)), (a.score, b.score)
+    true, *_ = general.facts(language).values()
+    said = [min((f for f in requests.TOPICS[language].values() if f in text), key=text.find) for text in shown]
+    analysis = " ".join(f"{name}: {fact}, {true}: {of.score}." for name, fact, of in zip("AB", said, (a, b)))
+    verdict = pair_verdict(a.score - b.score)
+    return Judgement(general.text(language), shown, verdict, f"{analysis} {verdict}")
 
 
 def pair_verdict(difference: int) -> str:
@@ -149,7 +158,7 @@ def document(random: Random, writers: Writers) -> tuple[str, str]:
         refuses = favour.harmful and random.random() < 0.5
         return prompt_text(favour.text(language)), requests.REFUSAL[language] if refuses else favour.compliance(language)
     if kind == 6:
-        judgement, _ = pair_judgement(random, "train", language)
+        judgement = pair_judgement(random, "train", language)
         return prompt_text(judgement.pair_text), judgement.verdict
     judgement = reference_judgement(random, "train", language)
     return prompt_text(judgement.reference_text), judgement.verdict

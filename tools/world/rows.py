@@ -170,25 +170,24 @@ def pair_rows(random: Random, split: str, count: int) -> Iterator[Row]:
 def judgement_rows(random: Random, split: str, count: int) -> Iterator[Row]:
     """What a judge reads and what it should write: of two answers and of an answer with a reference, in turn.
 
-    Unlike the corpus' writers, who give the label alone, these judges say first how they score either answer. Every other
-    answer with a reference stands in a box, as models in R1's format give theirs.
+    Unlike the corpus' writers these judges say first what they compare. Every other answer with a reference stands in a box,
+    as models in R1's format give theirs.
     """
     for number in range(count):
         language = random.choice(corpus.LANGUAGES)
         if number % 2 == 0:
-            judgement, scores = corpus.pair_judgement(random, split, language)
+            judgement = corpus.pair_judgement(random, split, language)
             names, text = ("question", "a", "b"), judgement.pair_text
-            verdict = f"A: {scores[0]}, B: {scores[1]}. {judgement.verdict}"
         else:
             judgement = corpus.reference_judgement(random, split, language)
             if number % 4 == 3:
                 reference, answer = judgement.shown
                 judgement = replace(judgement, shown=(reference, f"\\boxed{{{answer}}}"))
-            names, text, verdict = ("question", "reference", "response"), judgement.reference_text, judgement.verdict
+            names, text = ("question", "reference", "response"), judgement.reference_text
         yield {
             "kind": ("judge_pair", "judge_reference")[number % 2],
             "problem": text,
-            "answer": verdict,
+            "answer": judgement.argued,
             **dict(zip(names, (judgement.question, *judgement.shown))),
             "grader": "judgement",
             "template": TEMPLATE,
