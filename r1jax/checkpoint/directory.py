@@ -10,10 +10,11 @@ from etils import epath
 from r1jax.checkpoint.integrity import CheckpointError
 
 GENERATION = "generation_config.json"
-# What goes along with the weights from directory to directory: the tokenizer, and how the publisher would sample, which is not
-# read here save for special ids, but by those who serve an export.
+# What goes along with the weights from directory to directory: the tokenizer, how the publisher would sample, which is not
+# read here save for special ids, but by those who serve an export, and how a reward model is asked (``scoring.reward_model``).
 CARRIED_FILES = (
     GENERATION,
+    "reward_model.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",

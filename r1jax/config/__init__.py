@@ -51,6 +51,7 @@ from r1jax.config.recipe import (
     stage_settings_type,
     to_document,
 )
+from r1jax.config.reward_models import RewardModelSettings
 from r1jax.config.sources import BenchmarkSource, ComparisonSettings, DataSource, LoggingSettings, ModelSource
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RejectionSamplingSettings",
+    "RewardModelSettings",
     "RewardSettings",
     "RewriterSettings",
     "RouterSettings",

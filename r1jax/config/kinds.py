@@ -15,6 +15,7 @@ from r1jax.config.parts import (
     SamplerSettings,
     WorkerSettings,
 )
+from r1jax.config.reward_models import RewardModelSettings
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
     "grpo": (GRPOSettings, "r1jax.pipeline.grpo:GRPOStage"),
     "sft": (SFTSettings, "r1jax.pipeline.sft:SFTStage"),
     "on_policy_distillation": (OnPolicyDistillationSettings, "r1jax.pipeline.distillation:OnPolicyDistillationStage"),
+    "reward_model": (RewardModelSettings, "r1jax.pipeline.reward_model:RewardModelStage"),
     "cold_start": (ColdStartSettings, "r1jax.pipeline.curation:ColdStartStage"),
     "rejection_sampling": (RejectionSamplingSettings, "r1jax.pipeline.curation:RejectionSamplingStage"),
 }
@@ -157,6 +159,7 @@ MODEL_REWARDS = ("helpfulness", "safety", "judge")
 OPTIONAL_INPUTS = {
     "grpo": ("reference", "general", *MODEL_REWARDS),
     "sft": ("held_out",),
+    "reward_model": ("held_out",),
     "cold_start": ("rewriter",),
     "rejection_sampling": ("general", "judge"),
 }

@@ -32,6 +32,8 @@ class Batch(NamedTuple):
       routes: uint8 or uint16 ``[B, T, L, K]``, recorded expert choices, or None for dense models.
       balance_weight: float32, the weight of each token, prompts included, in the experts' balance loss of the whole
         update, or None.
+      labels: float32, for reward models: the label of each sequence, on the token from which its score is read; 0 elsewhere; or
+        None.
     """
 
     tokens: Array
@@ -46,9 +48,10 @@ class Batch(NamedTuple):
     sequence_index: Array
     routes: Array | None = None
     balance_weight: Array | None = None
+    labels: Array | None = None
 
 
-OPTIONAL_FIELDS = ("routes", "balance_weight")
+OPTIONAL_FIELDS = ("routes", "balance_weight", "labels")
 INTEGER_FIELDS = ("tokens", "positions", "segment_ids", "sequence_index")
 
 

@@ -142,12 +142,18 @@ def load_examples(
 
 
 def encode_examples(rows: Sequence[ExampleRow], tokenizer: Tokenizer) -> list[Example]:
-    """The rows' token ids.
+    """The rows' token ids, each after its own prompt; see ``encode_after``."""
+    return encode_after(rows, [prompt_of(row, tokenizer) for row in rows], tokenizer)
+
+
+def encode_after(
+    rows: Sequence[ExampleRow], prompts: Sequence[tuple[str, list[int]]], tokenizer: Tokenizer
+) -> list[Example]:
+    """The token ids of the rows' completions after given prompts, text and ids of each.
 
     The prompt's ids are those that the model is given when it is sampled, whatever follows. The completion's are those that
     the whole text has after them; where a token of the whole text lies across the border, those of the completion alone.
     """
-    prompts = [_prompt(row, tokenizer) for row in rows]
     completions = [_not_opened_twice(text, row.completion) for row, (text, _) in zip(rows, prompts)]
     wholes = tokenizer.encode_batch([text + completion for (text, _), completion in zip(prompts, completions)])
     examples = []
@@ -179,7 +185,12 @@ def end_token(tokenizer: Tokenizer, chat: bool) -> int:
     return found
 
 
-def _prompt(row: ExampleRow, tokenizer: Tokenizer) -> tuple[str, list[int]]:
+def prompt_of(row: ExampleRow, tokenizer: Tokenizer) -> tuple[str, list[int]]:
+    """The text and the ids of a row's prompt, as a model is given it when it is sampled.
+
+    Raises:
+      ValueError: a chat template that is missing or refuses the messages.
+    """
     if row.messages is None:
         return render_prompt(row.template, row.problem, tokenizer)
     try:

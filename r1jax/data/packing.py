@@ -58,10 +58,26 @@ def pack(items: Sequence[PackItem], row_length: int, rows_multiple: int = 1) -> 
       ValueError: a sequence longer than a row, or one that is not a prompt and a completion; an index that comes twice;
         values of another length; an unknown field.
     """
+    return pack_together([[item] for item in items], row_length, rows_multiple)
+
+
+def pack_together(groups: Sequence[Sequence[PackItem]], row_length: int, rows_multiple: int = 1) -> Batch:
+    """As ``pack``, with the sequences of each group next to each other in one row: those that a loss compares.
+
+    Raises:
+      ValueError: as ``pack``; a group that is longer than a row.
+    """
+    items = [item for group in groups for item in group]
     if row_length < 1 or rows_multiple < 1:
         raise ValueError(f"row_length {row_length} and rows_multiple {rows_multiple} must be positive")
     _check(items, row_length)
-    places, used = _best_fit(sorted(items, key=lambda item: (-len(item.tokens), item.index)), row_length)
+    for group in groups:
+        if _length(group) > row_length:
+            named = ", ".join(str(item.index) for item in group)
+            raise ValueError(
+                f"sequences {named} belong together and have {_length(group)} tokens, a row {row_length}; raise row_tokens"
+            )
+    places, used = _best_fit(sorted(groups, key=lambda group: (-_length(group), group[0].index)), row_length)
     rows = max(-(-used // rows_multiple), 1) * rows_multiple
     batch = empty_batch(rows, row_length)
     with_routes = next((item.routes for item in items if item.routes is not None), None)
@@ -109,19 +125,26 @@ def _check(items: Sequence[PackItem], row_length: int) -> None:
                 raise ValueError(f"sequence {item.index}: {name} has shape {np.shape(value)}, not {(completion,)}")
 
 
-def _best_fit(items: Sequence[PackItem], row_length: int) -> tuple[list[tuple[PackItem, int, int]], int]:
-    """``(item, row, start)`` for each item, and the number of rows."""
+def _length(group: Sequence[PackItem]) -> int:
+    return sum(len(item.tokens) for item in group)
+
+
+def _best_fit(groups: Sequence[Sequence[PackItem]], row_length: int) -> tuple[list[tuple[PackItem, int, int]], int]:
+    """``(item, row, start)`` for each item of the groups, and the number of rows."""
     places = []
     rows = 0
     free: list[tuple[int, int]] = []  # (room, row), sorted: the first with enough room is the fullest
-    for item in items:
-        length = len(item.tokens)
+    for group in groups:
+        length = _length(group)
         at = bisect.bisect_left(free, (length, -1))
         if at < len(free):
             room, row = free.pop(at)
         else:
             room, row, rows = row_length, rows, rows + 1
-        places.append((item, row, row_length - room))
+        start = row_length - room
+        for item in group:
+            places.append((item, row, start))
+            start += len(item.tokens)
         bisect.insort(free, (room - length, row))
     return places, rows
 

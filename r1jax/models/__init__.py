@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from r1jax.models import deepseek, dense
 from r1jax.models.config import DEEPSEEK, DENSE, Experts, LatentAttention, ModelConfig, RopeScaling, YarnScaling
 from r1jax.models.interface import Cache, Model
+from r1jax.models.scalar_head import init_scalar_head, token_scores
 from r1jax.sharding import Layout
 
 __all__ = [
@@ -32,12 +33,14 @@ __all__ = [
     "head_weight",
     "init_block",
     "init_params",
+    "init_scalar_head",
     "is_state",
     "logical_axes",
     "mtp_hidden",
     "param_shardings",
     "route_shape",
     "statistics",
+    "token_scores",
 ]
 
 _FAMILIES = dict.fromkeys(DENSE, dense) | dict.fromkeys(DEEPSEEK, deepseek)
@@ -107,7 +110,15 @@ def mtp_hidden(
 
 
 def head_weight(config: ModelConfig, params: Any) -> jax.Array:
-    """The output head ``[D, V]``."""
+    """The output head ``[D, V]``.
+
+    Raises:
+      ValueError: a reward model, which has none.
+    """
+    if config.num_labels:
+        raise ValueError(
+            "the model is a reward model: its scalar head gives a score and no tokens (num_labels is 1); name a language model"
+        )
     return _FAMILIES[config.architecture].head_weight(config, params)
 
 

@@ -113,6 +113,7 @@ class ModelConfig:
       rope_scaling: None, Llama 3's or YaRN.
       latent, experts: DeepSeek's attention and feed-forward; None in dense models.
       num_nextn_predict_layers: modules of multi-token prediction that the model has.
+      num_labels: 1: a reward model, with a scalar head in the place of the vocabulary's; 0: a language model.
       eos_token_ids: every id that ends a sequence (configuration and generation configuration together).
       dtype: the checkpoint's own dtype; what ``export`` writes unless told otherwise.
     """
@@ -137,6 +138,7 @@ class ModelConfig:
     latent: LatentAttention | None = None
     experts: Experts | None = None
     num_nextn_predict_layers: int = 0
+    num_labels: int = 0
     bos_token_id: int | None = None
     pad_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
@@ -156,6 +158,12 @@ class ModelConfig:
             raise ValueError(f"{name} {rotated} must be even: rotary embedding pairs its entries")
         if (self.architecture in DEEPSEEK) != (self.latent is not None):
             raise ValueError(f"architecture {self.architecture!r} and latent {self.latent} do not go together")
+        if self.num_labels not in (0, 1):
+            raise ValueError(f"num_labels {self.num_labels} is not implemented: a scalar head has 1, a language model 0")
+        if self.num_labels and self.num_nextn_predict_layers:
+            raise ValueError(
+                f"num_nextn_predict_layers {self.num_nextn_predict_layers}: a model with a scalar head predicts no tokens; set 0"
+            )
         if self.experts is not None and self.latent is None:
             raise ValueError("experts are implemented for the DeepSeek family only")
         if self.experts is not None and self.experts.first_k_dense_replace > self.num_hidden_layers:

@@ -17,6 +17,7 @@ from r1jax.models.config import ModelConfig
 from r1jax.models.interface import Cache
 from r1jax.models.layers import MLP, Linear, RMSNorm, accumulation_dtype, apply_rope, rope_frequencies, rotary
 from r1jax.models.parameters import Schema, parameter
+from r1jax.models.scalar_head import ScalarHead
 from r1jax.ops.attention import decode_attention, packed_attention
 from r1jax.sharding import constrain
 
@@ -86,7 +87,9 @@ class Decoder(nnx.Module):
         self.embed = Embedding(rngs, config)
         self.layers = Block(rngs, (config.num_hidden_layers,), config)
         self.final_norm = RMSNorm((), config.hidden_size, config.rms_norm_eps)
-        if not config.tie_word_embeddings:
+        if config.num_labels:
+            self.score = ScalarHead(rngs, config)
+        elif not config.tie_word_embeddings:
             shape = (config.hidden_size, config.vocab_size)
             self.head = Linear(rngs, (), "BTD,DV->BTV", shape, ("embed", "vocab"), 1, config.initializer_range)
 

@@ -12,11 +12,11 @@ from etils import epath
 
 from r1jax.losses import merge_metrics
 from r1jax.pipeline import records
-from r1jax.training import ApplyStep, MicroStep, TrainState, ZeroGrads
+from r1jax.training import ApplyStep, GradientStep, TrainState, ZeroGrads
 
 
 def make_update(
-    state: TrainState, batches: Iterable[Any], zero_grads: ZeroGrads, micro_step: MicroStep, apply_step: ApplyStep
+    state: TrainState, batches: Iterable[Any], zero_grads: ZeroGrads, micro_step: GradientStep, apply_step: ApplyStep
 ) -> tuple[TrainState, dict[str, float]]:
     """One update from its micro-batches, ``data.Batch`` each: the state after it, and its metrics on the host.
 

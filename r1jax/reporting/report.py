@@ -20,7 +20,9 @@ from r1jax.reporting import files, plots, viewer
 from r1jax.reporting.collect import Run, Stage, collect, settings_of, write_metrics
 from r1jax.reporting.console import number
 from r1jax.reporting.data_cards import card_tables
+from r1jax.reporting.reward_models import reliability_tables
 from r1jax.reporting.tables import compared_rows, comparisons, stage_rows, stage_tables, tiles
+from r1jax.reporting.traces import MOST_POINTS
 
 # Bytes of all stages. Plotly's script takes 4.9 MB of a page's 10; the curves of a long stage about 0.5.
 SAMPLES_BUDGET = 2_000_000
@@ -87,7 +89,7 @@ def _figures(stage: Stage, budget: int) -> list[tuple[str, str, list[dict[str, A
     """The stage's figures by section, with as many points as ``budget`` bytes hold."""
     sections = plots.sections(stage)
     figures = [figure for _, _, some in sections for figure in some]
-    points = plots.MOST_POINTS
+    points = MOST_POINTS
     while points > 20 and sum(len(json.dumps(figure["data"])) for figure in figures) > budget:
         points //= 2
         plots.sparser(figures, points)
@@ -167,7 +169,7 @@ def write_report(workdir: str | os.PathLike, out: str | os.PathLike | None = Non
             {
                 **row,
                 "sections": shown,
-                "tables": card_tables(stage),
+                "tables": [*card_tables(stage), *reliability_tables(stage)],
                 "always_zero": plots.always_zero(stage),
                 "alarms": stage.alarms,
                 "viewer": len(samples) - 1 if found is not None else None,

@@ -9,6 +9,7 @@ from typing import Any
 from r1jax.reporting.collect import Run, Stage, collect
 from r1jax.reporting.console import duration, number
 from r1jax.reporting.data_cards import card_lead, card_lines
+from r1jax.reporting.reward_models import reward_lines
 
 
 def _is_number(value: Any) -> bool:
@@ -45,6 +46,17 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], str], Callable[[float, float], s
     ("wait_after_hit", "“wait” after hit", _share, _share_change),
     ("truncated", "cut off", _share, _share_change),
     ("ungraded", "ungraded", _share, _share_change),
+    # of a reward model's scores (evaluation/reward_scores.py)
+    ("accuracy", "accuracy", _share, _share_change),
+    ("accuracy_shorter", "accuracy, chosen is shorter", _share, _share_change),
+    ("accuracy_longer", "accuracy, chosen is longer", _share, _share_change),
+    ("longer_wins", "accuracy of “the longer one”", _share, _share_change),
+    ("accuracy_safe", "accuracy on safe ones", _share, _share_change),
+    ("accuracy_unsafe", "accuracy on unsafe ones", _share, _share_change),
+    ("margin", "mean margin", number, _number_change),
+    ("calibration_error", "calibration error", _share, _share_change),
+    ("length_pearson", "score with length, Pearson", number, _number_change),
+    ("length_spearman", "score with length, Spearman", number, _number_change),
 )
 
 
@@ -189,6 +201,8 @@ def stage_tables(run: Run) -> Iterable[dict[str, Any]]:
             for name, label, write, _ in _lines(*sides)
             if name in _MAIN_FIGURES or name.startswith("part ")
         ]
+        if not rows:  # scores of reward models, each on data of its own
+            continue
         yield {"benchmark": benchmark, "columns": [name for name, _ in columns], "rows": rows}
 
 
@@ -216,6 +230,7 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
         if held_out:
             last = number(held_out[-1]) if len(held_out) > 1 else "–"
             rows.append(["" if learnt else stage.name, "held out", "cross-entropy", number(held_out[0]), last])
+        rows += reward_lines(stage)
         rows += card_lines(stage)
     shown = {str(row[0]) for row in rows}
     rows += [[str(r.get("name", "")), "–", "–", "–", "–"] for r in run.results if str(r.get("name", "")) not in shown]

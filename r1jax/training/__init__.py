@@ -2,16 +2,29 @@
 
 from r1jax.training.auxiliary import AuxiliaryLoss, PredictAhead, no_auxiliary_loss, router_loss
 from r1jax.training.optimizer import Optimizer, learning_rate, make_optimizer
+from r1jax.training.scores import ScoreLoss, ScoreMicroStep, pairwise_score_loss, pointwise_score_loss
 from r1jax.training.state import TrainState, abstract_state, copy_params, init_state, state_shardings
-from r1jax.training.steps import ApplyStep, LossStep, MicroStep, TokenLoss, ZeroGrads, grpo_token_loss, sft_token_loss
+from r1jax.training.steps import (
+    ApplyStep,
+    GradientStep,
+    LossStep,
+    MicroStep,
+    TokenLoss,
+    ZeroGrads,
+    grpo_token_loss,
+    sft_token_loss,
+)
 
 __all__ = [
     "ApplyStep",
     "AuxiliaryLoss",
+    "GradientStep",
     "LossStep",
     "MicroStep",
     "Optimizer",
     "PredictAhead",
+    "ScoreLoss",
+    "ScoreMicroStep",
     "TokenLoss",
     "TrainState",
     "ZeroGrads",
@@ -22,6 +35,8 @@ __all__ = [
     "learning_rate",
     "make_optimizer",
     "no_auxiliary_loss",
+    "pairwise_score_loss",
+    "pointwise_score_loss",
     "router_loss",
     "sft_token_loss",
     "state_shardings",

@@ -70,13 +70,49 @@ class ZeroGrads:
         return self.jitted()
 
 
-class MicroStep:
-    """``micro_step(params, grads, batch) -> (grads, metrics)``: adds one micro-batch's gradients.
+class GradientStep:
+    """``micro_step(params, grads, batch) -> (grads, metrics)``: adds one micro-batch's gradients of a loss.
 
     What a state parameter is updated by (``models.statistics``) is added up in its place among the gradients.
 
     ``grads`` is donated. ``batch`` is a ``data.Batch`` of one shape, on the host or already laid out; its rows divide over
     the batch shards. ``metrics`` are scalars on the device.
+
+    Args:
+      config: of the model.
+      layout: the training layout.
+      loss: ``(params, batch) -> (loss, (metrics, statistics))``.
+
+    Attributes:
+      jitted: the compiled function; call it inside ``layout.use()``.
+    """
+
+    def __init__(
+        self, config: ModelConfig, layout: Layout, loss: Callable[[Any, Any], tuple[jax.Array, tuple[Metrics, Any]]]
+    ):
+        self.layout = layout
+        shardings = param_shardings(config, layout)
+
+        def micro_step(params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
+            new, (metrics, counts) = jax.grad(loss, has_aux=True)(params, batch)
+            new = _placed(new, counts)
+            return jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, new), metrics
+
+        self.jitted = jax.jit(
+            micro_step,
+            in_shardings=(shardings, shardings, layout.sharding(("batch", "sequence"))),
+            out_shardings=(shardings, layout.replicated),
+            donate_argnums=1,
+        )
+
+    def __call__(self, params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
+        batch = self.layout.put(batch, ("batch", "sequence"))
+        with self.layout.use():
+            return self.jitted(params, grads, batch)
+
+
+class MicroStep(GradientStep):
+    """The micro-step of losses on tokens.
 
     Args:
       config: of the model.
@@ -91,9 +127,6 @@ class MicroStep:
 
     Raises:
       ValueError: ``ahead`` for a model without multi-token prediction.
-
-    Attributes:
-      jitted: the compiled function; call it inside ``layout.use()``.
     """
 
     def __init__(
@@ -114,9 +147,7 @@ class MicroStep:
                 f"a loss of multi-token prediction (coefficient {ahead.coefficient}) for a model without its modules "
                 "(num_nextn_predict_layers is 0); set mtp_coefficient to 0"
             )
-        self.layout = layout
         passes = {"temperature": temperature, "compute_dtype": compute_dtype, "remat": remat}
-        shardings = param_shardings(config, layout)
 
         def loss(params: Any, batch: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             scored = batch if replay else batch._replace(routes=None)
@@ -129,22 +160,7 @@ class MicroStep:
                 value, metrics, aux = value + more, metrics | told, aux | seen
             return value, (metrics, statistics(config, aux, batch.segment_ids > 0))
 
-        def micro_step(params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
-            new, (metrics, counts) = jax.grad(loss, has_aux=True)(params, batch)
-            new = _placed(new, counts)
-            return jax.tree.map(lambda total, g: total + g.astype(total.dtype), grads, new), metrics
-
-        self.jitted = jax.jit(
-            micro_step,
-            in_shardings=(shardings, shardings, layout.sharding(("batch", "sequence"))),
-            out_shardings=(shardings, layout.replicated),
-            donate_argnums=1,
-        )
-
-    def __call__(self, params: Any, grads: Any, batch: Any) -> tuple[Any, Metrics]:
-        batch = self.layout.put(batch, ("batch", "sequence"))
-        with self.layout.use():
-            return self.jitted(params, grads, batch)
+        super().__init__(config, layout, loss)
 
 
 class LossStep:

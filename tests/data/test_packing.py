@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from r1jax.data.packing import PackItem, micro_batches, pack, spread, unpack
+from r1jax.data.packing import PackItem, micro_batches, pack, pack_together, spread, unpack
 
 
 def items(lengths, seed=0):
@@ -130,3 +130,22 @@ def test_micro_batches_are_the_rows_in_order():
 def test_bad_input_is_named(item, words):
     with pytest.raises(ValueError, match=words):
         pack([PackItem(0, np.ones(2), 1), item], 10)
+
+
+def test_groups_stay_in_one_row():
+    rng = np.random.default_rng(2)
+    alone = items(rng.integers(2, 9, 40))
+    groups = [alone[i : i + 2] for i in range(0, 40, 2)]
+    batch = pack_together(groups, 20, 3)
+    assert len(batch.tokens) % 3 == 0
+    for group in groups:
+        places = [np.nonzero(batch.sequence_index == item.index) for item in group]
+        assert places[0][0][0] == places[1][0][0] and places[0][1][-1] + 1 == places[1][1][0]
+        segments = [batch.segment_ids[place][0] for place in places]
+        assert segments[0] != segments[1] and (batch.positions[places[1]] == np.arange(len(group[1].tokens))).all()
+    taken = np.count_nonzero(batch.segment_ids) / batch.tokens.size
+    assert taken > 0.6
+    one = pack(alone, 20, 3)
+    assert sorted(one.tokens[one.segment_ids > 0]) == sorted(batch.tokens[batch.segment_ids > 0])
+    with pytest.raises(ValueError, match=r"sequences 0, 1 belong together and have \d+ tokens, a row 9; raise row_tokens"):
+        pack_together([items([8, 8])], 9)

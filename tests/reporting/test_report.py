@@ -13,7 +13,8 @@ import pytest
 
 from r1jax.reporting import NoRun, results_table, write_report
 from r1jax.reporting.collect import collect, columns
-from r1jax.reporting.plots import MOST_POINTS, sections, thin
+from r1jax.reporting.plots import sections
+from r1jax.reporting.traces import MOST_POINTS, thin
 
 
 class Page(html.parser.HTMLParser):

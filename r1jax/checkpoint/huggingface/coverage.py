@@ -63,7 +63,8 @@ class TensorMap:
         for copy in copies(self.config):
             for k in range(self.config.num_nextn_predict_layers):
                 yield copy.name.format(L=self.config.num_hidden_layers + k), self.bindings[copy.path]
-        if self.config.tie_word_embeddings:  # a tied model's file may repeat the embedding as its head
+        # A tied language model's file may repeat the embedding as its head.
+        if self.config.tie_word_embeddings and not self.config.num_labels:
             yield "lm_head.weight", self.bindings["embed.embedding"]
 
     def locate(self, name: str) -> tuple[Binding, tuple[int, ...]] | None:

@@ -101,6 +101,7 @@ _ENDS = (
     Entry("embed.embedding", "V D", "model.embed_tokens.weight", "V D"),
     Entry("final_norm.scale", "D", "model.norm.weight", "D"),
     Entry("head.kernel", "D V", "lm_head.weight", "V D"),
+    Entry("score.kernel", "D O", "score.weight", "O D"),
 )
 
 # Multi-token prediction: the layers after the last. The embedding comes first in what ``eh_proj`` multiplies.

@@ -17,6 +17,7 @@ from r1jax.models.dense import Embedding
 from r1jax.models.interface import Cache
 from r1jax.models.layers import Linear, RMSNorm, accumulation_dtype
 from r1jax.models.parameters import Schema
+from r1jax.models.scalar_head import ScalarHead
 
 
 class Decoder(nnx.Module):
@@ -29,7 +30,9 @@ class Decoder(nnx.Module):
         self.final_norm = RMSNorm((), config.hidden_size, config.rms_norm_eps)
         if config.num_nextn_predict_layers:
             self.mtp = Predictor(rngs, (config.num_nextn_predict_layers,), config)
-        if not config.tie_word_embeddings:
+        if config.num_labels:
+            self.score = ScalarHead(rngs, config)
+        elif not config.tie_word_embeddings:
             shape = (config.hidden_size, config.vocab_size)
             self.head = Linear(rngs, (), "BTD,DV->BTV", shape, ("embed", "vocab"), 1, config.initializer_range)
 

@@ -54,10 +54,11 @@ def time_table(workdir: epath.PathLike) -> tuple[list[str], list[list[Any]]]:
 def stage_result(workdir: epath.Path, stage: config.StageSettings) -> dict[str, Any]:
     """One entry of results.json; ``complete`` is false, and ``steps`` counts the updates so far, until the stage is done."""
     folder = stage_folder(workdir, stage.name)
+    measured = [f.name.removesuffix("-after") for f in sorted((folder / "evaluations").glob("*-after"))]
     figures = {
         when: {
             name: found
-            for name in stage.benchmarks
+            for name in dict.fromkeys([*stage.benchmarks, *measured])
             if (found := read_figures(evaluation_folder(workdir, stage.name, name, when))) is not None
         }
         for when in ("before", "after")

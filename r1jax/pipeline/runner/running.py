@@ -29,19 +29,26 @@ def check_data(recipe: config.Recipe) -> None:
         there is not.
     """
     from r1jax.data import check_examples, load_prompts
+    from r1jax.data.preferences import check_labelled, check_pairs
     from r1jax.rewards.graders import grader
 
     # What a stage of the user's own reads need not be problems.
-    read = {(stage.inputs.get("data", ""), stage.kind) for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS}
-    learnt = {name for name, kind in read if kind in LEARN_EXAMPLES}
-    learnt |= {s.inputs.get("general", "") for s in recipe.stages if s.kind == "rejection_sampling"}
-    learnt |= {s.inputs.get("held_out", "") for s in recipe.stages if s.kind in LEARN_EXAMPLES}
-    for name in sorted(learnt & set(recipe.data)):
+    built_in = [stage for stage in recipe.stages if stage.kind in config.BUILT_IN_KINDS]
+    read = {(stage.inputs.get("data", ""), stage.kind) for stage in built_in}
+    learnt = {(name, check_examples) for name, kind in read if kind in LEARN_EXAMPLES}
+    learnt |= {(s.inputs.get("general", ""), check_examples) for s in recipe.stages if s.kind == "rejection_sampling"}
+    learnt |= {(s.inputs.get("held_out", ""), check_examples) for s in recipe.stages if s.kind in LEARN_EXAMPLES}
+    for stage in recipe.stages:
+        if stage.kind == "reward_model":
+            check = check_pairs if stage.settings.objective == "pairwise" else check_labelled
+            learnt |= {(stage.inputs.get(name, ""), check) for name in ("data", "held_out")}
+    for name, check in sorted(learnt, key=lambda each: (each[0], each[1].__name__)):
         try:
-            check_examples(recipe.data[name])
+            if name in recipe.data:
+                check(recipe.data[name])
         except ValueError as error:
             raise config.RecipeError(f"data.{name}: {error}") from error
-    prompts = {name for name, kind in read if kind not in LEARN_EXAMPLES}
+    prompts = {name for name, kind in read if kind not in {*LEARN_EXAMPLES, "reward_model"}}
     prompts |= {s.inputs.get("general", "") for s in recipe.stages if s.kind == "grpo"}
     sources = {f"data.{name}": source for name, source in recipe.data.items() if name in prompts}
     sources |= {f"benchmarks.{name}": source for name, source in recipe.benchmarks.items()}

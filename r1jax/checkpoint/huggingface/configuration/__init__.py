@@ -10,6 +10,7 @@ from typing import Any
 
 from r1jax.checkpoint.huggingface.configuration.deepseek import deepseek_from_hf, deepseek_to_hf
 from r1jax.checkpoint.huggingface.configuration.dense import dense_from_hf, dense_to_hf
+from r1jax.checkpoint.huggingface.configuration.heads import class_of, labels_to_hf, read_class
 from r1jax.checkpoint.huggingface.configuration.keys import flag, ids, number, only, refuse, single_id
 from r1jax.checkpoint.huggingface.configuration.quantisation import quantisation_from_hf, quantisation_to_hf
 from r1jax.checkpoint.huggingface.configuration.rope import rope_to_hf
@@ -18,13 +19,6 @@ from r1jax.models.config import DEEPSEEK, ModelConfig
 
 __all__ = ["config_from_hf", "config_to_hf", "generation_config_to_hf", "quantisation_from_hf", "quantisation_to_hf"]
 
-_ARCHITECTURES = {
-    "qwen2": "Qwen2ForCausalLM",
-    "llama": "LlamaForCausalLM",
-    "deepseek_v2": "DeepseekV2ForCausalLM",
-    "deepseek_v3": "DeepseekV3ForCausalLM",
-    "kimi_k2": "DeepseekV3ForCausalLM",
-}
 _DTYPES = ("float32", "bfloat16", "float16")
 
 # Keys of other architectures that change what a model computes, with the values at which they change nothing.
@@ -45,25 +39,6 @@ _NEUTRAL = {
 }
 
 
-def _architecture(config: Mapping[str, Any]) -> str:
-    known = f"known: {', '.join(dict.fromkeys(_ARCHITECTURES.values()))}"
-    model_type, classes = config.get("model_type"), config.get("architectures")
-    if model_type is None and not classes:
-        raise CheckpointError(f"config.json lacks model_type and architectures; {known}")
-    for name in classes or ():
-        if name not in _ARCHITECTURES.values():
-            refuse("architectures", name, known)
-    if model_type is None:
-        model_type = next(key for key, name in _ARCHITECTURES.items() if name == classes[0])
-    if model_type not in _ARCHITECTURES:
-        refuse("model_type", model_type, f"known: {', '.join(_ARCHITECTURES)}")
-    if classes and classes[0] != _ARCHITECTURES[model_type]:
-        raise CheckpointError(
-            f"config.json: model_type {model_type!r} and architectures {classes[0]!r} contradict each other"
-        )
-    return model_type
-
-
 def config_from_hf(config: Mapping[str, Any], generation_config: Mapping[str, Any] | None = None) -> ModelConfig:
     """Reads a model's configuration.
 
@@ -74,7 +49,7 @@ def config_from_hf(config: Mapping[str, Any], generation_config: Mapping[str, An
     Raises:
       CheckpointError: a key is missing or malformed, or asks for what is not implemented; names key, value and remedy.
     """
-    architecture = _architecture(config)
+    architecture, num_labels = read_class(config)
     only(config, _NEUTRAL)
     quantisation_from_hf(config)
     if (config.get("hidden_act") or "silu") != "silu":
@@ -89,10 +64,14 @@ def config_from_hf(config: Mapping[str, Any], generation_config: Mapping[str, An
     )
     family = deepseek_from_hf if architecture in DEEPSEEK else dense_from_hf
     try:
+        fields = family(config, architecture)
+        if num_labels:
+            fields |= {"num_nextn_predict_layers": 0}  # transformers keeps the key and has no such layers
         return ModelConfig(
             architecture=architecture,
             **{key: number(config, key, int) for key in sizes},
-            **family(config, architecture),
+            **fields,
+            num_labels=num_labels,
             rms_norm_eps=number(config, "rms_norm_eps", float, 1e-6),
             tie_word_embeddings=flag(config, "tie_word_embeddings"),
             initializer_range=number(config, "initializer_range", float, 0.02),
@@ -117,7 +96,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     more = family(config)
     eos = list(config.eos_token_ids)
     return {
-        "architectures": [_ARCHITECTURES[config.architecture]],
+        "architectures": [class_of(config)],
         "model_type": config.architecture,
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -138,6 +117,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         "torch_dtype": config.dtype,
         "use_cache": True,
         "attention_dropout": 0.0,
+        **labels_to_hf(config),
         **more,
     }
 
