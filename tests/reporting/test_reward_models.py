@@ -28,13 +28,23 @@ def figures(accuracy, **more):
 def workdir(tmp_path):
     folder = tmp_path / "work"
     stage = folder / "stages/rm"
-    for name, value in (("before", figures(0.5, when="before")), ("000002", figures(0.6, step=2)), ("after", figures(0.8, when="after"))):
+    for name, value in (
+        ("before", figures(0.5, when="before")),
+        ("000002", figures(0.6, step=2)),
+        ("after", figures(0.8, when="after")),
+    ):
         (stage / f"evaluations/held_out-{name}").mkdir(parents=True)
         (stage / f"evaluations/held_out-{name}/figures.json").write_text(json.dumps(value))
         (stage / f"evaluations/held_out-{name}/commit.json").write_text('{"files": {}, "content": {}}')
     for step in range(4):
         (stage / f"updates/{step:06d}").mkdir(parents=True)
-        told = {"step": step, "loss": 0.7 - step / 10, "pair_accuracy": 0.5 + step / 10, "score_margin": step, "chosen_score": 0}
+        told = {
+            "step": step,
+            "loss": 0.7 - step / 10,
+            "pair_accuracy": 0.5 + step / 10,
+            "score_margin": step,
+            "chosen_score": 0,
+        }
         (stage / f"updates/{step:06d}/metrics.json").write_text(json.dumps(told))
         (stage / f"updates/{step:06d}/commit.json").write_text('{"files": {}, "content": {}}')
     (stage / "commit.json").write_text('{"files": {}, "content": {}}')
@@ -68,7 +78,12 @@ def test_its_tables(workdir):
     assert lines[0] == ["rm", "held_out", "accuracy", "50.0% [40.0, 60.0]", "80.0% [70.0, 90.0]"]
     assert ["", "", "mean margin", "1.25", "1.25"] in lines and lines[-1] == ["rm", "training", "loss", "0.7", "0.4"]
     text = Path(write_report(workdir)).read_text()
-    for words in ("Scores of held-out data", "Reliability", "Calibration: expected error 4.2%", "accuracy, chosen is shorter"):
+    for words in (
+        "Scores of held-out data",
+        "Reliability",
+        "Calibration: expected error 4.2%",
+        "accuracy, chosen is shorter",
+    ):
         assert words in text
 
 
