@@ -213,6 +213,7 @@ def test_several_templates_are_refused(base, tmp_path):
         run_stage(base, path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said(base, tmp_path, capsys):
     path = write_rows(tmp_path / "rows.jsonl", count=8)
     with open(path, "a") as file:
