@@ -300,6 +300,23 @@ def test_a_killed_run_measures_the_same_bits(student, tmp_path):
     }
 
 
+@pytest.mark.slow
+def test_a_run_from_tfds_splits(student, tmp_path):
+    """What is learnt and what is held out are two splits of one TFDS data set; the run goes on only with the same files."""
+    path = write_recipe(tmp_path, student)
+    document = yaml.safe_load(path.read_text())
+    told = {"path": "tfds:small_sums", "data_dir": str(TOKENIZER.parents[1] / "tfds"), "template": "{prompt}\n"}
+    document["data"] = {"train": told | {"split": "train"}, "others": told | {"split": "test"}}
+    path.write_text(yaml.safe_dump(document))
+    code, output = start(path, tmp_path / "run")
+    assert code == 0, output
+    found = measured(tmp_path / "run")
+    assert list(found) == [0, 2, 3] and {one["examples"] for one in found.values()} == {3}
+    assert found[3]["cross_entropy"] < found[0]["cross_entropy"]
+    code, output = start(path, tmp_path / "run")
+    assert code == 0 and "done in an earlier session" in output, output
+
+
 # ---------------------------------------------------------------------------------------------- bad data
 @pytest.mark.parametrize(
     "text, message",
