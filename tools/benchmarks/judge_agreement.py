@@ -1,9 +1,9 @@
 """How well a model judges: its agreement with labelled judgements, parse failures, and how far positions sway it.
 
-  python tools/benchmarks/judge_agreement.py MODEL --rows configs/tiny/world/judgements-test.jsonl --prompts plain \\
+  python tools/benchmarks/judge_agreement.py MODEL configs/tiny/world/judgements-test.jsonl --prompts plain \\
       --max-tokens 48 --max-prompt-tokens 128
 
-MODEL: a Hugging Face directory or an r1jax checkpoint. Rows: JSONL with question, reference and response, or question, a and
+MODEL: a Hugging Face directory or an r1jax checkpoint. The rows: JSONL with question, reference and response, or question, a and
 b, and an answer that holds the right verdict ({"correctness": "correct"}, [[A>>B]]). A chat model takes --prompts chat.
 """
 
@@ -22,7 +22,7 @@ from r1jax.pipeline.judging import load_judge
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--rows", required=True, help="JSONL of labelled judgements")
+    parser.add_argument("judgements", help="JSONL of labelled judgements")
     parser.add_argument("--limit", type=int, default=0, help="the first so many rows (0: all)")
     parser.add_argument("--seed", type=int, default=0)
     for field in dataclasses.fields(JudgeSettings):
@@ -30,7 +30,7 @@ def main() -> None:
         parser.add_argument(option, type=kind, default=field.default, help="default %(default)s")
     arguments = vars(parser.parse_args())
     settings = JudgeSettings(**{field.name: arguments[field.name] for field in dataclasses.fields(JudgeSettings)})
-    rows = load_prompts(DataSource(arguments["rows"], limit=arguments["limit"], grader="judgement"))
+    rows = load_prompts(DataSource(arguments["judgements"], limit=arguments["limit"], grader="judgement"))
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     judge = load_judge(arguments["model"], settings, layout, seed=arguments["seed"])
     for form, figures in measure_judge(judge, rows).items():
