@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.models import deepseek, dense
+from r1jax.models.cache import by_layer
 from r1jax.models.config import DEEPSEEK, DENSE, Experts, LatentAttention, ModelConfig, RopeScaling, YarnScaling
 from r1jax.models.interface import Cache, Model
 from r1jax.models.scalar_head import init_scalar_head, token_scores
@@ -35,6 +36,7 @@ __all__ = [
     "init_params",
     "init_scalar_head",
     "is_state",
+    "layers_apart",
     "logical_axes",
     "mtp_hidden",
     "param_shardings",
@@ -140,6 +142,17 @@ def abstract_params(config: ModelConfig, dtype: Any = jnp.float32) -> Any:
 def logical_axes(config: ModelConfig) -> Any:
     """Nested dict of tuples of logical axes."""
     return _FAMILIES[config.architecture].schema(config).axes()
+
+
+def layers_apart(config: ModelConfig, params: Any) -> Any:
+    """The parameters with each stack of layers as a list of layers, for ``forward`` on a cache that is layer by layer: a second
+    copy of them, without which every token would copy each layer's slice out of its stack."""
+
+    def apart(name: str, axes: Any) -> Any:
+        leaves = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
+        return by_layer(params[name]) if all(leaf[:1] == ("layer",) for leaf in leaves) else params[name]
+
+    return {name: apart(name, axes) for name, axes in logical_axes(config).items()}
 
 
 def route_shape(config: ModelConfig) -> tuple[int, int, str] | None:

@@ -30,7 +30,9 @@ def is_by_layer(block: Any) -> bool:
 
 
 def by_layer(stacks: Any) -> list[Any]:
-    """A tree of stacks ``[L, ...]``, or a tuple of such trees, as one tree for each layer."""
+    """A tree of stacks ``[L, ...]``, or a tuple of such trees, as one tree for each layer; what is so already is left alone."""
+    if is_by_layer(stacks):
+        return stacks
     if isinstance(stacks, tuple):
         return [layer for stack in stacks for layer in by_layer(stack)]
     layers = len(jax.tree.leaves(stacks)[0])

@@ -30,10 +30,10 @@ class Attention(nnx.Module):
     def __init__(self, rngs: nnx.Rngs, stack: tuple[int, ...], config: ModelConfig):
         D, N, K, H = config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim
         scale, bias = config.initializer_range, config.qkv_bias
-        self.q = Linear(rngs, stack, "BTD,DNH->BTNH", (D, N, H), ("embed", "heads", "head_dim"), 2, scale, bias)
-        self.k = Linear(rngs, stack, "BTD,DKH->BTKH", (D, K, H), ("embed", "kv_heads", "head_dim"), 2, scale, bias)
-        self.v = Linear(rngs, stack, "BTD,DKH->BTKH", (D, K, H), ("embed", "kv_heads", "head_dim"), 2, scale, bias)
-        self.o = Linear(rngs, stack, "BTNH,NHD->BTD", (N, H, D), ("heads", "head_dim", "embed"), 1, scale, config.o_bias)
+        self.q = Linear(rngs, stack, (D, N, H), ("embed", "heads", "head_dim"), 2, scale, bias)
+        self.k = Linear(rngs, stack, (D, K, H), ("embed", "kv_heads", "head_dim"), 2, scale, bias)
+        self.v = Linear(rngs, stack, (D, K, H), ("embed", "kv_heads", "head_dim"), 2, scale, bias)
+        self.o = Linear(rngs, stack, (N, H, D), ("heads", "head_dim", "embed"), 1, scale, config.o_bias)
         self.scale = H**-0.5
 
     def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):
@@ -91,7 +91,7 @@ class Decoder(nnx.Module):
             self.score = ScalarHead(rngs, config)
         elif not config.tie_word_embeddings:
             shape = (config.hidden_size, config.vocab_size)
-            self.head = Linear(rngs, (), "BTD,DV->BTV", shape, ("embed", "vocab"), 1, config.initializer_range)
+            self.head = Linear(rngs, (), shape, ("embed", "vocab"), 1, config.initializer_range)
 
 
 @functools.lru_cache(maxsize=32)

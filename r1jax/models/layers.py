@@ -41,21 +41,22 @@ class RMSNorm(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """``einsum(equation, x, kernel)`` plus, where asked for, a bias over the outputs.
+    """``x @ kernel`` over the kernel's inputs, which are x's last dimensions in their order, plus, where asked for, a bias over
+    the outputs.
 
     Args:
-      equation: of one layer, e.g. ``BTD,DNH->BTNH``; the kernel's letters name its shape, outputs last.
-      shape, axes: of one layer's kernel.
+      shape, axes: of one layer's kernel, inputs first.
       outputs: how many trailing dimensions of the kernel are outputs.
     """
 
-    def __init__(self, rngs, stack, equation: str, shape, axes, outputs: int, scale: float, bias: bool = False):
-        self.equation = equation
+    def __init__(self, rngs, stack, shape, axes, outputs: int, scale: float, bias: bool = False):
+        self.inputs = len(shape) - outputs
         self.kernel = parameter(rngs, (*stack, *shape), (*_stack_axes(stack), *axes), scale)
         self.bias = constant((*stack, *shape[-outputs:]), (*_stack_axes(stack), *axes[-outputs:]), 0.0) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = jnp.einsum(self.equation, x, self.kernel[...])
+        # No einsum: it sums over N and H as H and N, and the CPU would reorder the kernel for every token.
+        y = jnp.tensordot(x, self.kernel[...], self.inputs)
         return y if self.bias is None else y + self.bias[...]
 
 
@@ -64,10 +65,10 @@ class MLP(nnx.Module):
 
     def __init__(self, rngs, stack, hidden_size: int, intermediate_size: int, scale: float, bias: bool):
         def inward():
-            return Linear(rngs, stack, "BTD,DF->BTF", (hidden_size, intermediate_size), ("embed", "ffw"), 1, scale, bias)
+            return Linear(rngs, stack, (hidden_size, intermediate_size), ("embed", "ffw"), 1, scale, bias)
 
         self.gate, self.up = inward(), inward()
-        self.down = Linear(rngs, stack, "BTF,FD->BTD", (intermediate_size, hidden_size), ("ffw", "embed"), 1, scale, bias)
+        self.down = Linear(rngs, stack, (intermediate_size, hidden_size), ("ffw", "embed"), 1, scale, bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         inner = jax.nn.silu(self.gate(x)) * self.up(x)

@@ -41,14 +41,14 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: flo
     top = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=jnp.finfo(dtype).min))
     weights = jnp.exp(scores - top)
     total = jnp.sum(weights, -1, keepdims=True)
+    # In the order of the product's own output: asked for BTKGH, the CPU would multiply the transposed values, many times slower.
     values = jnp.einsum(
-        "BKGTS,BKSH->BTKGH", weights.astype(v.dtype), v, precision=_precision(v), preferred_element_type=dtype
+        "BKGTS,BKSH->BKGTH", weights.astype(v.dtype), v, precision=_precision(v), preferred_element_type=dtype
     )
-    total = jnp.moveaxis(total, 3, 1)  # [B, T, K, G, 1]
-    top = jnp.moveaxis(top, 3, 1)
     some = total > 0
     values = jnp.where(some, values / jnp.where(some, total, 1), 0)
     logsumexp = jnp.where(some, jnp.log(jnp.where(some, total, 1)) + top, -jnp.inf)
+    values, logsumexp = (jnp.moveaxis(x, 3, 1) for x in (values, logsumexp))  # [B, T, K, G, ...]
     return values.reshape(B, T, N, -1), logsumexp.reshape(B, T, N)
 
 

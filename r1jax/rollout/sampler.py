@@ -87,7 +87,7 @@ class Sampler:
         """Samples a wave to its end.
 
         Args:
-          params: of the model, on the layout.
+          params: of the model, on the layout. On CPU the layers are held a second time while this runs.
           wave: what to sample.
           on_finished: called with each sequence as it is finished, while others are decoded.
           should_stop: looked at between chunks.
@@ -116,11 +116,12 @@ class Sampler:
             slots = Slots(wave, self._first_rows(wave), self._lanes(wave))
             state = self._programs.empty(slots.rows, slots.lanes, self._prompt_length(wave), self._lengths(wave)[0])
             pending: Iterator[SampledSequence] = iter(())
+            decoding = self._programs.decoding_params(params)
             while not slots.finished:
                 if should_stop is not None and should_stop():
                     raise SamplingStopped
                 state = self._admit(params, state, wave, slots, slots.admit())
-                state, status = self._decode(params, state, wave, slots)
+                state, status = self._decode(decoding, state, wave, slots)
                 deliver(pending)  # of the chunk before, while this one runs
                 active, length = (np.asarray(x) for x in status)
                 pending = self._harvest(state, wave, slots.finish(active), length)
@@ -140,9 +141,10 @@ class Sampler:
             slots = Slots(wave, self._first_rows(wave), 1)
             state = self._programs.empty(slots.rows, 1, self._prompt_length(wave), self._lengths(wave)[0])
             state, given = self._admit(params, state, wave, slots, slots.admit()), 0
+            decoding = self._programs.decoding_params(params)
         while True:
             with self.layout.use():  # not around the yield: the caller has its own ambient layout
-                state, status = self._decode(params, state, wave, slots)
+                state, status = self._decode(decoding, state, wave, slots)
                 active, length = (np.asarray(x) for x in status)
                 tokens = np.asarray(state.tokens[0, : int(length[0])])
             yield tokens[given:]
@@ -161,6 +163,7 @@ class Sampler:
         lengths, row_buckets = self._lengths(wave), self._row_buckets(wave)
         lanes, prompt_length = self._lanes(wave), self._prompt_length(wave)
         with self.layout.use():
+            decoding = self._programs.decoding_params(params)
             for rows in row_buckets:
                 for length in lengths:
                     slots = Slots(wave, rows, lanes)
@@ -168,7 +171,7 @@ class Sampler:
                     for fill in self._fill_sizes(wave, rows):
                         state = self._fill(params, state, wave, [], fill)
                     state = self._start(state, wave, [])
-                    state, _ = self._decode(params, state, wave, slots)
+                    state, _ = self._decode(decoding, state, wave, slots)
                     self._programs.copy_out(state, np.zeros(COPIED_LANES, np.int32))
                     for smaller in row_buckets:
                         if smaller < rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -59,18 +60,46 @@ def uniforms(keys: jax.Array, positions: jax.Array, dtype: jnp.dtype) -> jax.Arr
 
 
 def restrict(weights: jax.Array, distribution: Distribution) -> jax.Array:
-    """Sets the weights ``[B, V]`` of tokens outside the restricted distribution to 0; ties of the last one kept stay."""
-    ordered = -jnp.sort(-weights, axis=-1)
-    V = weights.shape[-1]
-    rank = jnp.arange(V)
-    kept = jnp.where(distribution.top_k > 0, rank < distribution.top_k, True)
-    ordered = jnp.where(kept, ordered, 0)
-    before = jnp.cumsum(ordered, -1) - ordered
-    kept &= before < distribution.top_p * jnp.sum(ordered, -1, keepdims=True)
-    kept |= rank == 0
-    kept &= ordered >= distribution.min_p * ordered[..., :1]
-    least = jnp.min(jnp.where(kept, ordered, jnp.inf), -1, keepdims=True)
-    return jnp.where(weights >= least, weights, 0)
+    """Sets the weights ``[B, V]`` of tokens outside the restricted distribution to 0; ties of the last one kept stay.
+
+    Each restriction keeps what weighs at least some threshold, and finds it by bisection: sorting the vocabulary takes many
+    times longer.
+    """
+    top_k, top_p, min_p = distribution.top_k, distribution.top_p, distribution.min_p
+
+    def most_probable():
+        least = _threshold(weights, lambda heavier: jnp.sum(heavier, -1, keepdims=True) < top_k)
+        heavier = weights > least
+        ties = top_k - jnp.sum(heavier, -1, keepdims=True)  # of the threshold's weight, so many are among the top k
+        return least, jnp.sum(jnp.where(heavier, weights, 0), -1, keepdims=True) + ties * least
+
+    def all_of_them():
+        total = jnp.sum(weights, -1, keepdims=True)
+        return jnp.zeros_like(total), total
+
+    least, total = jax.lax.cond((top_k > 0) & (top_k < weights.shape[-1]), most_probable, all_of_them)
+    nucleus = _threshold(weights, lambda heavier: jnp.sum(jnp.where(heavier, weights, 0), -1, keepdims=True) < top_p * total)
+    floor = min_p.astype(weights.dtype) * jnp.max(weights, -1, keepdims=True)
+    return jnp.where(weights >= jnp.maximum(jnp.maximum(least, nucleus), floor), weights, 0)
+
+
+def _threshold(weights: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """The smallest number ``[B, 1]`` of which it ``holds`` that ``weights [B, V]``, none negative, are heavier: one of the weights,
+    or 0. It must hold for numbers above one for which it does, and for the greatest weight."""
+    # The bits of floats from 0 on, read as integers, are in the floats' order.
+    integer = jnp.int64 if weights.dtype == jnp.float64 else jnp.int32
+    bits = jax.lax.bitcast_convert_type(weights, integer)
+    high = jnp.max(bits, -1, keepdims=True)
+
+    def halve(_, bounds):
+        low, high = bounds  # it does not hold of low, and holds of high
+        middle = low + (high - low) // 2
+        held = holds(bits > middle)
+        return jnp.where(held, low, middle), jnp.where(held, middle, high)
+
+    steps = jnp.iinfo(integer).bits - 1
+    _, high = jax.lax.fori_loop(0, steps, halve, (jnp.full_like(high, -1), high))
+    return jax.lax.bitcast_convert_type(high, weights.dtype)
 
 
 def invert_cdf(weights: jax.Array, u: jax.Array) -> jax.Array:
@@ -115,7 +144,10 @@ def sample(logits: jax.Array, u: jax.Array, distribution: Distribution) -> tuple
     top = jnp.max(logits, -1, keepdims=True)
     weights = jnp.exp(logits - top)
     total = jnp.sum(weights, -1)
-    allowed = weights if distribution.top_p is None else restrict(weights, distribution)
-    tokens = jnp.where(greedy, jnp.argmax(logits, -1).astype(jnp.int32), invert_cdf(allowed, u))
+
+    def draw():
+        return invert_cdf(weights if distribution.top_p is None else restrict(weights, distribution), u)
+
+    tokens = jax.lax.cond(greedy, lambda: jnp.argmax(logits, -1).astype(jnp.int32), draw)
     chosen = jnp.take_along_axis(logits, tokens[:, None], -1)[:, 0]
     return tokens, chosen - top[:, 0] - jnp.log(total)

@@ -13,7 +13,7 @@ from r1jax import models, sharding
 from r1jax.config import SamplerSettings
 from r1jax.ops.head import selected_logprobs
 from r1jax.rollout import Sampler, SamplingStopped, Wave, sampling
-from r1jax.rollout.programs import Limits
+from r1jax.rollout.programs import LAYERS_IN_A_LOOP, Limits
 
 CONFIG = models.ModelConfig(
     "qwen2", 24, 16, 24, 2, 4, 2, 4, qkv_bias=True, tie_word_embeddings=True, max_position_embeddings=64
@@ -283,25 +283,42 @@ def test_a_prompt_is_prefilled_once_whatever_its_samples(still, samples, monkeyp
     assert {shape for shape, _ in filled} == {(3, 8)}
 
 
-@pytest.mark.parametrize("layers", [2, 9], ids=["by layer", "in stacks"])
+def decode_memory(made, config, length):
+    """What ``decode`` of sixteen lanes takes, as the compiler says."""
+    with ONE.use():
+        state = jax.eval_shape(lambda: made._empty(4, 4, 8, length))
+        scalars = jax.eval_shape(lambda: (jnp.zeros(16, jnp.int32), *(jnp.int32(0),) * 3))
+        decode = made.decode.lower(
+            jax.eval_shape(made.decoding_params, models.abstract_params(config)),
+            state=state,
+            distribution=sampling.Distribution(jax.ShapeDtypeStruct((), jnp.float32)),
+            limits=Limits(*scalars),
+        )
+        return decode.compile().memory_analysis()
+
+
+@pytest.mark.parametrize("layers", [2, LAYERS_IN_A_LOOP + 1], ids=["by layer", "in stacks"])
 def test_the_state_is_donated_and_not_copied(layers):
     """Temporary memory is less than the cache: of the stacks one layer's slice is copied, layer by layer nothing is."""
     config = dataclasses.replace(CONFIG, num_hidden_layers=layers)
     made = Sampler(config, ONE)._programs
     assert made.by_layer == (layers == 2)
     cache_bytes = 2 * layers * 16 * 2 * 512 * 4 * 4  # keys and values, layers, lanes, heads, length, width, float32
-    with ONE.use():
-        state = jax.eval_shape(lambda: made._empty(4, 4, 8, 512))
-        scalars = jax.eval_shape(lambda: (jnp.zeros(16, jnp.int32), *(jnp.int32(0),) * 3))
-        decode = made.decode.lower(
-            models.abstract_params(config),
-            state=state,
-            distribution=sampling.Distribution(jax.ShapeDtypeStruct((), jnp.float32)),
-            limits=Limits(*scalars),
-        )
-        memory = decode.compile().memory_analysis()
+    memory = decode_memory(made, config, 512)
     assert memory.alias_size_in_bytes > cache_bytes
     assert memory.temp_size_in_bytes < 0.75 * cache_bytes
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_layer_by_layer_no_weight_is_copied(tied):
+    """Temporary memory is less than the smallest matrix: neither a slice of a stack, nor an output kernel with its heads and
+    their dimensions the other way round, nor the embedding's transpose."""
+    sizes = dict(vocab_size=1024, hidden_size=256, intermediate_size=512, num_hidden_layers=3, head_dim=64)
+    config = dataclasses.replace(CONFIG, **sizes, num_key_value_heads=4, tie_word_embeddings=tied)
+    memory = decode_memory(Sampler(config, ONE)._programs, config, 16)
+    cache_bytes = 2 * 3 * 16 * 4 * 16 * 64 * 4
+    assert memory.alias_size_in_bytes > cache_bytes
+    assert memory.temp_size_in_bytes < 256 * 256 * 4 + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
 class Elsewhere(sharding.Layout):

@@ -85,6 +85,8 @@ RESTRICTIONS = [
     dict(top_p=0.9, top_k=8, min_p=0.05, temperature=0.7),
     dict(top_p=0.01),  # the most probable token stays
     dict(top_k=1),
+    dict(top_k=30),
+    dict(top_k=100, top_p=0.5),
     dict(),
 ]
 
@@ -99,6 +101,26 @@ def test_restrictions_are_those_of_the_oracle(keywords):
         assert np.abs(shares - expected).max() < 2 / 4096
         full = np.log(softmax(logits.astype(float) / keywords.get("temperature", 1.0)))
         np.testing.assert_allclose(logprobs, full[tokens], atol=2e-6)  # of the full softmax all the same
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "keywords, kept",
+    [
+        (dict(top_k=2), [[0, 1, 2, 4], [0, 3]]),  # of the three one would do, but they are alike
+        (dict(top_k=2, top_p=0.5), [[1], [0]]),  # 1 of 1.5, the weight of the two best
+        (dict(top_p=0.7), [[0, 1, 2, 4], [0, 3]]),
+        (dict(top_k=4), [[0, 1, 2, 4], [0, 1, 3]]),  # what weighs nothing is never kept
+        (dict(top_k=5, min_p=0.4), [[0, 1, 2, 4], [0, 3]]),
+    ],
+    ids=str,
+)
+def test_restrictions_keep_ties_of_the_last_one(dtype, keywords, kept):
+    weights = np.array([[0.5, 1.0, 0.5, 0.25, 0.5, 0.0], [1.0, 0.25, 0.0, 0.5, 0.0, 0.0]], dtype)
+    with jax.enable_x64(dtype == np.float64):
+        given = np.asarray(sampling.restrict(jnp.asarray(weights), restricted(**keywords)))
+    assert [np.flatnonzero(row).tolist() for row in given] == kept
+    np.testing.assert_array_equal(given[given > 0], weights[given > 0])
 
 
 def test_greedy_takes_the_first_of_the_best_and_scores_at_temperature_one():

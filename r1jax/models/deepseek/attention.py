@@ -25,9 +25,9 @@ class LatentQueries(nnx.Module):
     def __init__(self, rngs: nnx.Rngs, stack: tuple[int, ...], config: ModelConfig):
         D, N, R, H = config.hidden_size, config.num_attention_heads, config.latent.q_lora_rank, config.head_dim
         scale = config.initializer_range
-        self.down = Linear(rngs, stack, "BTD,DR->BTR", (D, R), ("embed", None), 1, scale)
+        self.down = Linear(rngs, stack, (D, R), ("embed", None), 1, scale)
         self.norm = RMSNorm(stack, R, LATENT_NORM_EPS)
-        self.up = Linear(rngs, stack, "BTR,RNH->BTNH", (R, N, H), ("latent", "heads", "head_dim"), 2, scale)
+        self.up = Linear(rngs, stack, (R, N, H), ("latent", "heads", "head_dim"), 2, scale)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.up(self.norm(self.down(x)))
@@ -44,15 +44,15 @@ class LatentAttention(nnx.Module):
         D, N, H, latent = config.hidden_size, config.num_attention_heads, config.head_dim, config.latent
         self.latent, scale = latent, config.initializer_range
         if latent.q_lora_rank is None:
-            self.q = Linear(rngs, stack, "BTD,DNH->BTNH", (D, N, H), ("embed", "heads", "head_dim"), 2, scale)
+            self.q = Linear(rngs, stack, (D, N, H), ("embed", "heads", "head_dim"), 2, scale)
         else:
             self.q = LatentQueries(rngs, stack, config)
         R, width = latent.kv_lora_rank, latent.qk_nope_head_dim + latent.v_head_dim
-        self.kv_down = Linear(rngs, stack, "BTD,DR->BTR", (D, R + latent.qk_rope_head_dim), ("embed", None), 1, scale)
+        self.kv_down = Linear(rngs, stack, (D, R + latent.qk_rope_head_dim), ("embed", None), 1, scale)
         self.kv_norm = RMSNorm(stack, R, LATENT_NORM_EPS)
-        self.kv_up = Linear(rngs, stack, "BTR,RNH->BTNH", (R, N, width), ("latent", "heads", "head_dim"), 2, scale)
+        self.kv_up = Linear(rngs, stack, (R, N, width), ("latent", "heads", "head_dim"), 2, scale)
         outputs = (N, latent.v_head_dim, D)
-        self.o = Linear(rngs, stack, "BTNH,NHD->BTD", outputs, ("heads", "head_dim", "embed"), 1, scale)
+        self.o = Linear(rngs, stack, outputs, ("heads", "head_dim", "embed"), 1, scale)
         self.scale = H**-0.5 * score_magnitude(config.rope_scaling)
 
     def __call__(self, x, rope: Rope, segment_ids, cache: Cache | None):

@@ -34,7 +34,7 @@ class Decoder(nnx.Module):
             self.score = ScalarHead(rngs, config)
         elif not config.tie_word_embeddings:
             shape = (config.hidden_size, config.vocab_size)
-            self.head = Linear(rngs, (), "BTD,DV->BTV", shape, ("embed", "vocab"), 1, config.initializer_range)
+            self.head = Linear(rngs, (), shape, ("embed", "vocab"), 1, config.initializer_range)
 
 
 @functools.lru_cache(maxsize=32)

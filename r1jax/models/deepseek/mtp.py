@@ -36,7 +36,7 @@ class Predictor(nnx.Module):
         D, eps = config.hidden_size, config.rms_norm_eps
         self.embed_norm = RMSNorm(stack, D, eps)
         self.hidden_norm = RMSNorm(stack, D, eps)
-        self.projection = Linear(rngs, stack, "BTE,ED->BTD", (2 * D, D), ("embed", None), 1, config.initializer_range)
+        self.projection = Linear(rngs, stack, (2 * D, D), ("embed", None), 1, config.initializer_range)
         self.block = Block(rngs, stack, config, DENSE if config.experts is None else EXPERTS)
         self.final_norm = RMSNorm(stack, D, eps)
 
