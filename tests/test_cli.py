@@ -75,6 +75,8 @@ def test_the_module_is_the_command():
         (["generate", "nowhere", "--prompt", "a"], "nowhere is not a directory"),
         (["evaluate", "m"], "--benchmark"),
         (["evaluate", "m", "--benchmark", "r.yaml", "--grader", "verify_mth"], "did you mean 'verify_math'?"),
+        (["evaluate", "m", "--benchmark", "r.yaml", "--limit", "-1"], "--limit must be 0 (all problems) or more, not -1"),
+        (["evaluate", "m", "--benchmark", "r.yaml", "--out", "nowhere/s.jsonl"], "--out nowhere/s.jsonl can't be written"),
         (["export", "nowhere", "out"], "nowhere is not a directory"),
         (["convert", "nowhere", "out"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
@@ -290,6 +292,21 @@ def test_a_benchmark_is_evaluated(model_dir, tmp_path, capfd):
     assert figures["templates"] == ["Q: {prompt}", "none"] and figures["prompt"] == "1 + 1?"
     assert figures["model"] == str(model_dir) and figures["r1jax"] == r1jax.__version__ and figures["device"] == "cpu"
     assert "commit" in figures
+
+
+def test_the_first_problems_are_evaluated_and_their_samples_left_in_a_file(model_dir, tmp_path, capfd):
+    rows = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(3)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["evaluate", str(model_dir), "--benchmark", str(tmp_path / "sums.jsonl"), "--json", "--limit", "2"]
+    out = tmp_path / "samples.jsonl"
+    assert cli.main([*command, "--samples", "2", "--max-tokens", "4", "--template", "none", "--out", str(out)]) == 0
+    figures = json.loads(capfd.readouterr().out)
+    samples = [json.loads(line) for line in out.read_text().splitlines()]
+    assert figures["problems"] == 2
+    assert [(s["problem"], s["sample"], s["verdict"]) for s in samples] == [
+        (f"{n} + 1?", k, "wrong") for n in range(2) for k in range(2)
+    ]
+    assert all(s["completion"] and s["reason"] for s in samples)
 
 
 KNOWN = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import glob
+import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1jax.commands.output import only_json
+from r1jax.commands.output import check_file, only_json, plain
 from r1jax.commands.sampling import add_sampling_arguments, check_sampling
 from r1jax.config import BenchmarkSource, nearest
 from r1jax.rewards.graders import grader
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grader", metavar="NAME", help=f"of rows without one (default {defaults.grader}, or the known benchmark's own)"
     )
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N problems only (default: all)")
     add_sampling_arguments(
         parser,
         samples=defaults.samples,
@@ -54,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         max_tokens=defaults.max_tokens,
         seed=defaults.seed,
     )
+    parser.add_argument("--out", metavar="FILE", help="write every sample with its verdict and reason there, as JSONL")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -81,7 +84,7 @@ def find_benchmark(name: str) -> tuple[str, Benchmark]:
 
 
 def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) -> dict[str, Any]:
-    """The benchmark's figures, and what they were made with."""
+    """The benchmark's figures, and what they were made with; its samples go to ``--out``."""
     from r1jax import sharding
     from r1jax.pipeline.benchmarks import examine
     from r1jax.pipeline.runner.environment import environment
@@ -89,7 +92,9 @@ def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) 
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     with Console() as console, examine(arguments.model, layout, console) as ask:
-        figures, _ = ask(name, source)
+        figures, samples = ask(name, source)
+    if arguments.out:
+        Path(arguments.out).write_text("".join(json.dumps(plain(s), ensure_ascii=False) + "\n" for s in samples), "utf-8")
     made_with = environment()
     return {
         "benchmark": name,
@@ -101,6 +106,8 @@ def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) 
 
 def run(arguments: argparse.Namespace) -> int:
     check_sampling(arguments)
+    if arguments.limit < 0:
+        raise ValueError(f"--limit must be 0 (all problems) or more, not {arguments.limit}")
     name, benchmark = find_benchmark(arguments.benchmark)
     named = arguments.grader or benchmark.grader
     if ":" not in named:  # a user's own is imported by the workers alone
@@ -109,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         path=benchmark.file,
         template=arguments.template,
         grader=named,
+        limit=arguments.limit,
         samples=arguments.samples,
         temperature=arguments.temperature,
         top_p=arguments.top_p,
@@ -116,6 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         split=arguments.split,
     )
+    if arguments.out:
+        check_file("--out", arguments.out)
     with only_json(arguments.json) as emit:
         figures = evaluate(arguments, name, source)
         if arguments.json:

@@ -24,6 +24,21 @@ def plain(value: Any) -> Any:
     return value
 
 
+def check_file(option: str, path: str) -> None:
+    """Refuses a file that can't be written, before anything is computed for it.
+
+    Raises:
+      ValueError: naming the option, the file and what stands in the way.
+    """
+    try:
+        with open(path, "a"):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{option} {path} can't be written: {error.strerror}; name a file in a folder that can be"
+        ) from None
+
+
 @contextlib.contextmanager
 def only_json(wanted: bool) -> Iterator[Callable[[Any], None]]:
     """Gives ``emit(object)``. If ``wanted``, all else that is written to stdout meanwhile, by C++ too, goes to stderr."""
