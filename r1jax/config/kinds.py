@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from r1jax.config.curation import ColdStartSettings, RejectionSamplingSettings
+from r1jax.config.judging import JudgeSettings
 from r1jax.config.parts import (
     AdvantageSettings,
     HackingSettings,
@@ -26,8 +27,10 @@ class GRPOSettings:
     ``prompts_per_wave``: a rollout is sampled and recorded in waves of so many prompts (0: in one), and a crash loses at most
     the unfinished wave; what is sampled does not depend on it. Each wave ends with few sequences, so small ones are slower.
     ``rewards``: part -> weight; a part is a built-in name or ``package.module:function``. ``rewards_by_type``: in its place,
-    prompt type -> part -> weight (``rewards.mixing.mix_by_type``; equations 8 to 10). ``helpfulness``, ``safety`` and ``judge`` are
-    parts that the inputs of these names give, models. ``general_from``, ``general_share``: from that step on so large a part of
+    prompt type -> part -> weight (``rewards.mixing.mix_by_type``; equations 8 to 10). ``helpfulness`` and ``safety`` are
+    parts that the inputs of these names give, reward models; ``judge`` (1 where the input ``judge`` finds the answer to agree with
+    its row's reference) and ``judge_preference`` (from -1 to 1, how much better it finds it than the reference) come from a model
+    that is asked as ``judging`` says. ``general_from``, ``general_share``: from that step on so large a part of
     each rollout's prompts is of the input ``general`` (the paper: the last 400 of 1,700 steps; the share is not published).
     ``hacking``: when a rising model reward is distrusted. ``reward_settings``: what parts can be told.
     ``max_tokens``: the length cap; ``max_tokens_at``: ``{step: cap}``, raised from that step's rollout on.
@@ -57,6 +60,7 @@ class GRPOSettings:
     general_from: int = 0
     general_share: float = 0.5
     hacking: HackingSettings = HackingSettings()
+    judging: JudgeSettings = JudgeSettings()
     aggregation: str = "sequence_mean"
     overlong_filtering: bool = False
     reference_every: int = 400
@@ -154,10 +158,10 @@ BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
 }
 REQUIRED_INPUTS = {kind: ("model", "data") for kind in BUILT_IN_KINDS}
 REQUIRED_INPUTS["on_policy_distillation"] = ("model", "teacher", "data")
-# Parts of a reward that a model gives; the input of the same name is that model.
-MODEL_REWARDS = ("helpfulness", "safety", "judge")
+# Parts of a reward that a model gives -> the input that is that model.
+MODEL_REWARDS = {"helpfulness": "helpfulness", "safety": "safety", "judge": "judge", "judge_preference": "judge"}
 OPTIONAL_INPUTS = {
-    "grpo": ("reference", "general", *MODEL_REWARDS),
+    "grpo": ("reference", "general", *dict.fromkeys(MODEL_REWARDS.values())),
     "sft": ("held_out",),
     "reward_model": ("held_out",),
     "cold_start": ("rewriter",),

@@ -51,7 +51,7 @@ class Recipe:
 
 
 DATA_INPUTS = ("data", "general", "held_out")
-INPUT_KEYS = ("model", "reference", "rewriter", "teacher", *MODEL_REWARDS, *DATA_INPUTS)
+INPUT_KEYS = ("model", "reference", "rewriter", "teacher", *dict.fromkeys(MODEL_REWARDS.values()), *DATA_INPUTS)
 STAGE_KEYS = ("name", "kind", "benchmarks", *INPUT_KEYS)
 
 
@@ -185,11 +185,15 @@ def _check_model_rewards(stage: StageSettings, where: str) -> None:
         return
     by_type = stage.settings.rewards_by_type or {"": stage.settings.rewards}
     weighed = {part for weights in by_type.values() for part in weights}
-    for name in MODEL_REWARDS:
-        if name in weighed and name not in stage.inputs:
-            raise RecipeError(f"{where}: the reward {name!r} needs an input {name}: the name of a model, or stage:NAME")
-        if name in stage.inputs and name not in weighed:
-            raise RecipeError(f"{where}.{name}: no reward {name!r} has a weight; give it one in rewards or rewards_by_type")
+    for reward, name in MODEL_REWARDS.items():
+        if reward in weighed and name not in stage.inputs:
+            raise RecipeError(f"{where}: the reward {reward!r} needs an input {name}: the name of a model, or stage:NAME")
+    for name in dict.fromkeys(MODEL_REWARDS.values()):
+        rewards = [reward for reward, model in MODEL_REWARDS.items() if model == name]
+        if name in stage.inputs and not weighed.intersection(rewards):
+            raise RecipeError(
+                f"{where}.{name}: no reward {' or '.join(rewards)} has a weight; give it one in rewards or rewards_by_type"
+            )
 
 
 def _check_comparisons(recipe: Recipe) -> None:

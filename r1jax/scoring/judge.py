@@ -85,7 +85,7 @@ class Judge:
             self._render("reference", question=request.question, reference=request.reference, answer=request.answer)
             for request in requests
         ]
-        readings = self._readings("reference", texts, self._settings.reference_judgements)
+        readings = self._readings("reference", texts, self._repeats("reference"))
         return [JudgeVerdict(readings[text]) for text in texts]
 
     def compare(self, pairs: Sequence[Pair]) -> list[Comparison]:
@@ -93,8 +93,16 @@ class Judge:
         ``b``."""
         straight = [self._render("pair", question=pair.question, a=pair.a, b=pair.b) for pair in pairs]
         swapped = [self._render("pair", question=pair.question, a=pair.b, b=pair.a) for pair in pairs]
-        readings = self._readings("pair", [*straight, *swapped], self._settings.pair_judgements // 2)
+        readings = self._readings("pair", [*straight, *swapped], self._repeats("pair"))
         return [Comparison(readings[one], readings[other]) for one, other in zip(straight, swapped)]
+
+    def warm_up(self, form: str) -> None:
+        """Compiles what judgements of this form (``reference`` or ``pair``) need, where ``SampledAnswers`` answers."""
+        self._answers.warm_up(self._repeats(form))
+
+    def _repeats(self, form: str) -> int:
+        """Of one request: a pair is two, one for each order."""
+        return self._settings.reference_judgements if form == "reference" else self._settings.pair_judgements // 2
 
     def _render(self, form: str, **fields: str) -> str:
         return self._prompts.render(form, **{name: self._as_text(value) for name, value in fields.items()})

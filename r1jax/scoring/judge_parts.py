@@ -50,6 +50,10 @@ class CorrectnessPart:
     def __init__(self, judge: Judge, name: str = "judge"):
         self.judge, self.name = judge, name
 
+    def warm_up(self) -> None:
+        """See ``ModelPart``."""
+        self.judge.warm_up("reference")
+
     def __call__(self, requests: Sequence[RewardRequest]) -> list[float | None]:
         """See ``ModelPart``.
 
@@ -68,8 +72,12 @@ class PreferencePart:
     changes the sign.
     """
 
-    def __init__(self, judge: Judge, name: str = "judge"):
+    def __init__(self, judge: Judge, name: str = "judge_preference"):
         self.judge, self.name = judge, name
+
+    def warm_up(self) -> None:
+        """See ``ModelPart``."""
+        self.judge.warm_up("pair")
 
     def __call__(self, requests: Sequence[RewardRequest]) -> list[float | None]:
         """See ``ModelPart``.

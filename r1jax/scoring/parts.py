@@ -24,6 +24,9 @@ class ModelPart(Protocol):
 
     def __call__(self, requests: Sequence[RewardRequest]) -> list[float | None]: ...
 
+    def warm_up(self) -> None:
+        """Compiles what any requests may need, so that no later call does."""
+
 
 def model_values(part: ModelPart, requests: Sequence[RewardRequest]) -> list[float | None]:
     """The values that a part gives to the requests; a number that is not finite becomes None.

@@ -13,6 +13,8 @@ from r1jax.pipeline.grpo.objective import ADVANTAGE_RULES, policy_loss
 from r1jax.rewards.mixing import DEFAULT_TYPE, part_names
 from r1jax.rewards.parts import part as reward_part
 from r1jax.rewards.penalties import overlong_penalty, repeated_ngrams
+from r1jax.scoring.judge import check_judge_settings
+from r1jax.scoring.judge_prompts import load_judge_prompts
 from r1jax.training import make_optimizer
 
 
@@ -89,6 +91,8 @@ def _check_names(where: str, settings: config.GRPOSettings) -> None:
         if value not in known:
             raise config.RecipeError(f"{where}.{key} {value!r} is unknown{config.nearest(value, list(known))}")
     try:
+        check_judge_settings(settings.judging, f"{where}.judging")
+        load_judge_prompts(settings.judging.prompts)
         policy_loss(settings.loss)
         make_optimizer(settings.optimizer, settings.steps)
         compute_dtype("cpu", settings.compute_dtype)

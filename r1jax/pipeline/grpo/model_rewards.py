@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from r1jax.config import MODEL_REWARDS
+from r1jax.checkpoint import load_model
+from r1jax.config import MODEL_REWARDS, GRPOSettings, JudgeSettings
+from r1jax.pipeline.stage import Context
 from r1jax.rewards import RewardRequest
+from r1jax.scoring.judge import Judge, SampledAnswers
+from r1jax.scoring.judge_parts import CorrectnessPart, PreferencePart
+from r1jax.scoring.judge_prompts import load_judge_prompts
 from r1jax.scoring.parts import ModelPart, model_values
+from r1jax.scoring.reward_model import RewardModel, read_card
+from r1jax.sharding import ROLLOUT_RULES, layout
 
 Weights = Mapping[str, Mapping[str, float]]
 
@@ -15,6 +22,9 @@ Weights = Mapping[str, Mapping[str, float]]
 def rule_parts(names: Sequence[str]) -> tuple[str, ...]:
     """Those of the parts that rules give: what the reward pool is asked."""
     return tuple(name for name in names if name not in MODEL_REWARDS)
+
+
+JUDGE_PARTS = {"judge": CorrectnessPart, "judge_preference": PreferencePart}
 
 
 class ModelRewards:
@@ -26,6 +36,11 @@ class ModelRewards:
 
     def __init__(self, parts: Sequence[ModelPart], type_of: Callable[[Mapping[str, Any]], str], weights: Weights):
         self._parts, self._type_of, self._weights = tuple(parts), type_of, weights
+
+    def warm_up(self) -> None:
+        """Compiles what the parts need."""
+        for part in self._parts:
+            part.warm_up()
 
     def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, float | None]]:
         """The values of each request: of the parts with a weight for its type and no others."""
@@ -40,8 +55,32 @@ class ModelRewards:
         return bool(self._weights.get(self._type_of(request.row), {}).get(part))
 
 
-def load_model_rewards(inputs: Mapping[str, Any], layout: Any, dtype: Any) -> list[ModelPart]:
-    """The models among a stage's inputs that reward, on its mesh."""
-    if names := [name for name in MODEL_REWARDS if name in inputs]:
-        raise ValueError(f"inputs {', '.join(names)}: no model can be loaded for this reward yet")
-    return []
+def load_model_rewards(
+    inputs: Mapping[str, Any], settings: GRPOSettings, weights: Weights, context: Context, *, seed: int, dtype: Any
+) -> list[ModelPart]:
+    """The models among a stage's inputs that reward, on its mesh.
+
+    Raises:
+      ValueError: a model that can't give its reward, such as one without a scalar head.
+    """
+    parts: list[ModelPart] = []
+    for name in ("helpfulness", "safety"):
+        if name in inputs:
+            card, model = read_card(inputs[name]), load_model(inputs[name], context.layout.mesh, dtype)
+            rows = settings.rows_per_microbatch
+            parts.append(RewardModel(name, model, card, context.layout, rows=rows, compute_dtype=dtype))
+    if "judge" in inputs:
+        judge = _load_judge(inputs["judge"], settings.judging, context, seed, dtype)
+        weighed = {part for of_type in weights.values() for part in of_type}
+        parts += [make(judge, name) for name, make in JUDGE_PARTS.items() if name in weighed]
+    return parts
+
+
+def _load_judge(path: str, judging: JudgeSettings, context: Context, seed: int, dtype: Any) -> Judge:
+    decode = layout(context.layout.mesh, ROLLOUT_RULES)
+    model = load_model(path, decode.mesh, dtype, rules=ROLLOUT_RULES, prediction=False)
+    if model.tokenizer is None:
+        raise ValueError(f"{path} has no tokenizer; a judge can't be asked")
+    how = {"seed": seed, "dtype": dtype, "should_stop": context.stop}
+    answers = SampledAnswers(model.params, model.config, decode, model.tokenizer, judging, **how)
+    return Judge(answers, model.tokenizer, load_judge_prompts(judging.prompts), judging)

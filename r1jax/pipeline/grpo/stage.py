@@ -65,7 +65,7 @@ class GRPOStage:
         told = PartSettings(**vars(self._settings.reward_settings))
         tracked = [context.recipe.benchmarks[name].parts for name in self._settings.track]
         asked = [*rule_parts(part_names({}, reward_weights(self._settings))), *(part for ps in tracked for part in ps)]
-        if any(name in inputs for name in config.MODEL_REWARDS):
+        if any(name in inputs for name in config.MODEL_REWARDS.values()):
             asked += WATCHED_PARTS
         parts = tuple(dict.fromkeys(asked))
         pool = RewardPool(parts, workers=workers.count, timeout=workers.timeout, settings=told)
@@ -118,8 +118,9 @@ class GRPORun:
         self.tracker = Tracker(
             name, workdir.parent.parent, settings.track, self.sampler, tokenizer, self.stop_ids, pool, context
         )
+        self.model_rewards = self._model_rewards()
         self.collector = Collector(
-            workdir, self.prompts, self.mix.take, self.sampler, pool, tokenizer, context.stop, self._model_scores()
+            workdir, self.prompts, self.mix.take, self.sampler, pool, tokenizer, context.stop, self.model_rewards
         )
         self.checkpoints = Checkpoints(workdir / "checkpoints")
         self.state = self._first_state(model.params)
@@ -161,9 +162,9 @@ class GRPORun:
             reference = checkpoint.load_model(self.inputs["reference"], self.context.layout.mesh, np.float32).params
         return self.learner.init_state(params, reference)
 
-    def _model_scores(self) -> ModelRewards | None:
+    def _model_rewards(self) -> ModelRewards | None:
         """The rewards that models give; None where the recipe names no such model."""
-        parts = load_model_rewards(self.inputs, self.context.layout, self.dtype)
+        parts = load_model_rewards(self.inputs, self.settings, self.weights, self.context, seed=self.seed, dtype=self.dtype)
         return ModelRewards(parts, self._type, self.weights) if parts else None
 
     # ------------------------------------------------------------------------------------------ the loop
@@ -249,6 +250,8 @@ class GRPORun:
         params = self.learner.rollout_params(self.state)
         if not self.warm_cap:
             self.tracker.warm_up(params)
+            if self.model_rewards is not None:
+                self.model_rewards.warm_up()
         self.sampler.warm_up(params, self._request(cap).wave(self.prompts[:1], 0))
         self.warm_cap = cap
 
