@@ -217,3 +217,30 @@ def test_ungraded_samples_do_not_make_a_group_informative(folder):
 
     ungraded = dataclasses.replace(group[0], record=RewardRecord({"accuracy": None}, Verdict.UNGRADED))
     assert not says_something([ungraded, group[1]])
+
+
+def test_what_models_reward_is_recorded_with_the_wave(folder):
+    calls = []
+
+    def scores(asked):
+        calls.append(len(asked))
+        return [{"helpfulness": len(each.completion) / 10} for each in asked]
+
+    order = lambda start, count: np.arange(start, start + count)  # noqa: E731
+    made = Collector(folder, PROMPTS, order, FakeSampler(), FakePool(), Numbers(), lambda: False, scores)
+    first = made.collect(None, request(prompts_per_wave=2), 0)
+    assert calls == [4, 4]
+    for sample in first.all_samples:
+        assert sample.record.parts["helpfulness"] == len(sample.completion) / 10 and "accuracy" in sample.record.parts
+    again = made.collect(None, request(prompts_per_wave=2), 0)
+    assert calls == [4, 4] and [s.record for s in again.all_samples] == [s.record for s in first.all_samples]
+
+
+def test_a_group_without_right_answers_says_something():
+    class Sample:
+        def __init__(self, verdict):
+            self.record = RewardRecord({}, verdict)
+
+    assert says_something([Sample(Verdict.NONE), Sample(Verdict.NONE)])
+    assert not says_something([Sample(Verdict.UNGRADED), Sample(Verdict.UNGRADED)])
+    assert not says_something([Sample(Verdict.RIGHT), Sample(Verdict.UNGRADED)])
