@@ -24,7 +24,7 @@ class ScalarHead(Linear):
 
     def __init__(self, rngs: nnx.Rngs, config: ModelConfig):
         shape = (config.hidden_size, config.num_labels)
-        super().__init__(rngs, (), "BTD,DO->BTO", shape, ("embed", None), 1, config.initializer_range)
+        super().__init__(rngs, (), shape, ("embed", None), 1, config.initializer_range)
 
 
 class _Alone(nnx.Module):

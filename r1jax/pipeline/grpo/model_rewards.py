@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from r1jax.checkpoint import load_model
-from r1jax.config import MODEL_REWARDS, GRPOSettings, JudgeSettings
+from r1jax.config import MODEL_REWARDS, GRPOSettings
+from r1jax.pipeline.judging import load_judge
 from r1jax.pipeline.stage import Context
 from r1jax.rewards import RewardRequest
-from r1jax.scoring.judge import Judge, SampledAnswers
 from r1jax.scoring.judge_parts import CorrectnessPart, PreferencePart
-from r1jax.scoring.judge_prompts import load_judge_prompts
 from r1jax.scoring.parts import ModelPart, model_values
 from r1jax.scoring.reward_model import RewardModel, read_card
-from r1jax.sharding import ROLLOUT_RULES, layout
 
 Weights = Mapping[str, Mapping[str, float]]
 
@@ -70,17 +68,7 @@ def load_model_rewards(
             rows = settings.rows_per_microbatch
             parts.append(RewardModel(name, model, card, context.layout, rows=rows, compute_dtype=dtype))
     if "judge" in inputs:
-        judge = _load_judge(inputs["judge"], settings.judging, context, seed, dtype)
+        judge = load_judge(inputs["judge"], settings.judging, context.layout, seed=seed, should_stop=context.stop)
         weighed = {part for of_type in weights.values() for part in of_type}
         parts += [make(judge, name) for name, make in JUDGE_PARTS.items() if name in weighed]
     return parts
-
-
-def _load_judge(path: str, judging: JudgeSettings, context: Context, seed: int, dtype: Any) -> Judge:
-    decode = layout(context.layout.mesh, ROLLOUT_RULES)
-    model = load_model(path, decode.mesh, dtype, rules=ROLLOUT_RULES, prediction=False)
-    if model.tokenizer is None:
-        raise ValueError(f"{path} has no tokenizer; a judge can't be asked")
-    how = {"seed": seed, "dtype": dtype, "should_stop": context.stop}
-    answers = SampledAnswers(model.params, model.config, decode, model.tokenizer, judging, **how)
-    return Judge(answers, model.tokenizer, load_judge_prompts(judging.prompts), judging)
