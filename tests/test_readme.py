@@ -60,6 +60,7 @@ DRY = {
     "r1jax run my_zero.yaml --workdir runs/my_zero --set stages.zero.steps=200": "a model of 1.5B parameters; hours",
     f"r1jax run {TINY}/r1_zero.yaml --set seed=R": "minutes; run with fewer steps as the quickstart's",
     f"r1jax run {TINY}/r1_zero_qwen2.yaml --set seed=R --set models.base.path=BASE": "minutes",
+    f"r1jax run {TINY}/r1_reasoning.yaml --set seed=R": "half an hour and more",
     f"r1jax run {TINY}/judge.yaml --set seed=S": "minutes",
     f"r1jax run {TINY}/control_random_reward.yaml": "minutes; test_every_recipe_of_configs_is_read reads the other controls",
     f"python tools/make_base.py --seed 0 --out {TINY}/base": "7 minutes",
