@@ -251,6 +251,15 @@ def test_a_chat_has_one_bos(model_dir, capfd):
     assert len(sample["prompt_token_ids"]) == 1 + len("[user]hi[assistant]")
 
 
+@pytest.mark.parametrize("command", ["export", "convert"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_read(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for target in ("/proc/no/model", str(tmp_path / "file" / "model")):
+        assert cli.main([command, str(tmp_path / "no_model"), target]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"r1jax {command}: {target} can't be written") and "choose another OUT_DIR" in line
+
+
 def test_convert_and_export_keep_the_model(model_dir, tmp_path, capfd):
     assert cli.main(["convert", str(model_dir), str(tmp_path / "orbax")]) == 0
     assert cli.main(["export", str(tmp_path / "orbax"), str(tmp_path / "hf")]) == 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 
+from r1jax.commands.output import check_target
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -31,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.target is None:
         raise ValueError("OUT_DIR is missing: name the folder to write, or add --dry-run")
+    check_target(arguments.target)
     from r1jax.checkpoint import convert
     from r1jax.reporting import Console
 

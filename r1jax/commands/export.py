@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 
+from r1jax.commands.output import check_target
+
 DTYPES = ("bfloat16", "float32", "float16", "float8_e4m3fn")
 
 
@@ -18,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_target(arguments.target)
     from r1jax.checkpoint import export_model, load_model
     from r1jax.reporting import Console
 

@@ -1,4 +1,4 @@
-"""What commands print: with ``--json``, one object on stdout and nothing else there."""
+"""What commands write: with ``--json``, one object on stdout and nothing else there; files and folders that can be written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -57,3 +59,21 @@ def only_json(wanted: bool) -> Iterator[Callable[[Any], None]]:
         os.close(kept)
     for value in emitted:
         print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+
+
+def check_target(target: str) -> None:
+    """Refuses a folder that can't be made, before anything is read for it. Stores such as ``gs://`` are not asked.
+
+    Raises:
+      ValueError: naming the folder and what the system says.
+    """
+    if "://" in target:
+        return
+    there = Path(target).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".r1jax-"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{target} can't be written: {there}: {error.strerror}; choose another OUT_DIR") from None

@@ -52,6 +52,8 @@ class Stage(Protocol):
 
     def __init__(self, name: str, settings: Any): ...
 
+    # Optional: ``check(inputs)`` refuses inputs that can't be worked with, in little time, before the benchmarks are run.
+
     def run(self, inputs: Mapping[str, Any], workdir: Any, context: Context) -> Artefacts:
         """Runs to the end, or resumes.
 

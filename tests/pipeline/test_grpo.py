@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from r1jax import config
+from r1jax.pipeline.grpo import GRPOStage
 from r1jax.pipeline.grpo.checks import check_settings, length_cap
 from r1jax.pipeline.updates import record_update
 
@@ -73,6 +74,14 @@ def settings(**changed):
 def test_what_cannot_be_trained_is_refused(wrong, message):
     with pytest.raises(config.RecipeError, match=message):
         check_settings("zero", settings(**wrong))
+
+
+def test_prompts_of_which_none_fits_are_refused_before_anything_is_computed():
+    stage = GRPOStage("zero", settings(max_prompt_tokens=2))
+    inputs = {"model": str(TINY / "base"), "data": config.DataSource(str(TINY / "world/search-train.jsonl"))}
+    with pytest.raises(ValueError, match="search-train.jsonl fits max_prompt_tokens 2; raise it"):
+        stage.check(inputs)
+    GRPOStage("zero", settings()).check(inputs)
 
 
 def test_the_cap_rises_at_its_step():

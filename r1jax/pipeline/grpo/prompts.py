@@ -28,6 +28,16 @@ def read_prompts(
     return prompts
 
 
+def check_prompts(source: config.DataSource, tokenizer: data.Tokenizer, longest: int) -> None:
+    """Refuses a prompt set of which no prompt fits; looks only until one does.
+
+    Raises:
+      ValueError: see ``read_prompts``.
+    """
+    if not any(0 < len(render(row, tokenizer).tokens) <= longest for row in data.load_prompts(source)):
+        raise ValueError(f"no prompt of {source.path} fits max_prompt_tokens {longest}; raise it")
+
+
 class PromptMix:
     """An endless order of two prompt sets, each reshuffled in each epoch; the same on any number of hosts.
 

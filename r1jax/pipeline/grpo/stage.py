@@ -34,7 +34,7 @@ from r1jax.pipeline.grpo.learning import Learner
 from r1jax.pipeline.grpo.metrics import rollout_metrics
 from r1jax.pipeline.grpo.model_rewards import ModelRewards, load_model_rewards, rule_parts
 from r1jax.pipeline.grpo.objective import rollout_advantages
-from r1jax.pipeline.grpo.prompts import PromptMix, read_prompts
+from r1jax.pipeline.grpo.prompts import PromptMix, check_prompts, read_prompts
 from r1jax.pipeline.grpo.views import write_view
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
@@ -58,6 +58,19 @@ class GRPOStage:
     def __init__(self, name: str, settings: config.GRPOSettings):
         check_settings(name, settings)
         self.name, self._settings = name, settings
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        """See ``pipeline.Stage``.
+
+        Raises:
+          ValueError: a model without a tokenizer, prompts of which none fits.
+        """
+        tokenizer = checkpoint.load_tokenizer(inputs["model"])
+        if tokenizer is None:
+            raise ValueError(f"{inputs['model']} has no tokenizer; a prompt set can't be encoded")
+        for name in ("data", "general"):
+            if name in inputs:
+                check_prompts(inputs[name], tokenizer, self._settings.max_prompt_tokens)
 
     def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
         """See ``pipeline.Stage``."""

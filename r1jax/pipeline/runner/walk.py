@@ -145,6 +145,8 @@ def run_stage(stage: config.StageSettings, made: Stage, workdir: epath.Path, con
         return
     folder.mkdir(parents=True, exist_ok=True)
     inputs = resolve_inputs(stage, context.recipe, workdir)
+    if hasattr(made, "check"):
+        made.check(inputs)
     if "model" in inputs and stage.benchmarks:
         with phases(stage.name, "benchmarks before"):
             evaluate_stage(stage, "before", stage.inputs["model"], inputs["model"], workdir, context)
