@@ -51,7 +51,7 @@ from r1jax.config.recipe import (
     stage_settings_type,
     to_document,
 )
-from r1jax.config.reward_models import RewardModelSettings
+from r1jax.config.reward_models import PreferencePairsSettings, RewardModelSettings
 from r1jax.config.sources import BenchmarkSource, ComparisonSettings, DataSource, LoggingSettings, ModelSource
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "ModelSource",
     "OnPolicyDistillationSettings",
     "OptimizerSettings",
+    "PreferencePairsSettings",
     "REQUIRED_INPUTS",
     "Recipe",
     "RecipeError",

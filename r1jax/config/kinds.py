@@ -16,7 +16,7 @@ from r1jax.config.parts import (
     SamplerSettings,
     WorkerSettings,
 )
-from r1jax.config.reward_models import RewardModelSettings
+from r1jax.config.reward_models import PreferencePairsSettings, RewardModelSettings
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,13 @@ BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
     "sft": (SFTSettings, "r1jax.pipeline.sft:SFTStage"),
     "on_policy_distillation": (OnPolicyDistillationSettings, "r1jax.pipeline.distillation:OnPolicyDistillationStage"),
     "reward_model": (RewardModelSettings, "r1jax.pipeline.reward_model:RewardModelStage"),
+    "preference_pairs": (PreferencePairsSettings, "r1jax.pipeline.preferences:PreferencePairsStage"),
     "cold_start": (ColdStartSettings, "r1jax.pipeline.curation:ColdStartStage"),
     "rejection_sampling": (RejectionSamplingSettings, "r1jax.pipeline.curation:RejectionSamplingStage"),
 }
 REQUIRED_INPUTS = {kind: ("model", "data") for kind in BUILT_IN_KINDS}
 REQUIRED_INPUTS["on_policy_distillation"] = ("model", "teacher", "data")
+REQUIRED_INPUTS["preference_pairs"] = ("model", "judge", "data")
 # Parts of a reward that a model gives -> the input that is that model.
 MODEL_REWARDS = {"helpfulness": "helpfulness", "safety": "safety", "judge": "judge", "judge_preference": "judge"}
 OPTIONAL_INPUTS = {
