@@ -86,6 +86,8 @@ def _reliability(measured: list[Evaluation]) -> Figure:
     percent = {"tickformat": ".0%"}
     figure = make_figure("reliability", "Reliability", caption, traces, x="said", y="came out", yaxis=percent)
     figure["layout"]["xaxis"] |= percent
+    for entry in figure["legend"]:
+        entry["last"] = ""  # where a curve ends is nothing here: its bins have no order in time
     return figure
 
 
