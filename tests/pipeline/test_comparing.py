@@ -58,6 +58,11 @@ def test_the_recipes_comparisons_then_each_stages_change(tmp_path):
         ("", "dev", "dev:before", "test", "test"),
     ]
     assert [c["figures"]["pass@1"]["difference"] for c in found] == [0.5, 0.75]
+    (workdir / "stages/dev/evaluations/test-before/samples.jsonl").unlink()  # what stands is not computed again
+    assert write_comparisons(recipe(across | {"what": "renamed"}), workdir) == [found[0] | {"what": "renamed"}, found[1]]
+    leave(workdir, "dev", "test", "before", [False, False, False, False])
+    (tmp_path / "comparisons.json").write_text("{broken")
+    assert write_comparisons(recipe(across), workdir) == found
     (workdir / "stages/zero/evaluations/zero_test-after/commit.json").unlink()  # what has no record did not happen
     assert [c["what"] for c in write_comparisons(recipe(across), workdir)] == [""]
 

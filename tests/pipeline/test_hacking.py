@@ -40,6 +40,11 @@ def test_what_is_measured():
     assert monitored([sample(0, 0, 5, accuracy=1.0)]) == {}
 
 
+def test_equal_rewards_follow_nothing():
+    equal = [sample(prompt, number, 10 + 7 * number, helpfulness=0.1) for prompt in range(3) for number in range(3)]
+    assert "model_reward_helpfulness_length" not in monitored(equal)
+
+
 def course(rollouts, **ends):
     """Figures that go from the first to the second number of a pair; the reward has some noise."""
     rng = np.random.default_rng(0)

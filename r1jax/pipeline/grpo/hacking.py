@@ -16,6 +16,7 @@ from etils import epath
 
 from r1jax.config import MODEL_REWARDS, HackingSettings
 from r1jax.evaluation.grading import GradedSample
+from r1jax.evaluation.reward_scores import pearson
 from r1jax.pipeline import records
 
 Figures = Mapping[str, float]
@@ -23,17 +24,12 @@ Figures = Mapping[str, float]
 WATCHED_PARTS = ("language", "repetition", "format", "think_format")
 
 
-def _correlation(values: np.ndarray, others: np.ndarray, groups: np.ndarray) -> float | None:
-    """Pearson's, of deviations from the group's mean: the difference of prompts is no matter of the policy. None: constant."""
-
-    def within(x: np.ndarray) -> np.ndarray:
-        _, index = np.unique(groups, return_inverse=True)
-        return x - (np.bincount(index, x) / np.bincount(index))[index]
-
-    a, b = within(values), within(others)
-    scale = np.sqrt(np.sum(a * a) * np.sum(b * b))
-    # Deviations that are rounding alone have no correlation.
-    return float(np.sum(a * b) / scale) if scale > 1e-9 * len(values) else None
+def _within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Deviations from the group's mean: the difference of prompts is no matter of the policy."""
+    _, index = np.unique(groups, return_inverse=True)
+    deviations = values - (np.bincount(index, values) / np.bincount(index))[index]
+    # The mean of equal numbers may differ from them by rounding, which would correlate with anything.
+    return np.where(np.abs(deviations) > 1e-9 * np.abs(values), deviations, 0.0)
 
 
 def monitored(samples: Sequence[GradedSample]) -> dict[str, float]:
@@ -56,7 +52,8 @@ def monitored(samples: Sequence[GradedSample]) -> dict[str, float]:
         if not has.any():
             continue
         figures[f"model_reward_{name}"] = float(values[has].mean())
-        if (found := _correlation(values[has], lengths[has], groups[has])) is not None:
+        deviations = (_within(x[has], groups[has]) for x in (values, lengths))
+        if (found := pearson(*deviations)) is not None:
             figures[f"model_reward_{name}_length"] = found
     in_format = np.fmax(_part(scored, "format"), _part(scored, "think_format"))
     watched = {"format": in_format, "language": _part(scored, "language"), "repetition": -_part(scored, "repetition")}
