@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from r1jax.pipeline.curation.dataset import GENERAL, Example
+from r1jax.pipeline.stage import Context
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 
@@ -144,3 +148,25 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
         for inner, shown in value.items() if isinstance(value, Mapping) else [("", value)]:
             lines.append(f"- {' '.join(filter(None, (key, inner)))}: `{shown}`")
     return "\n".join(lines) + "\n"
+
+
+def made_with(
+    stage: str, context: Context, workdir: epath.Path, data_path: str, decontaminated: Sequence[str], settings: Any
+) -> dict[str, Any]:
+    """What a card says of how its set was made: ``inputs``, ``environment``, ``seed`` and ``settings``, but for how it was graded,
+    which may change between two sessions.
+
+    Args:
+      workdir: the stage's. settings: the stage's dataclass.
+    """
+    inputs = next(one for one in context.recipe.stages if one.name == stage).inputs
+    environment = workdir.parent.parent / "environment.json"
+    known = json.loads(environment.read_text()) if environment.exists() else {}
+    told = dataclasses.asdict(settings)
+    told.pop("workers", None)
+    return {
+        "inputs": {**inputs, "data_path": data_path, "decontaminated": list(decontaminated)},
+        "environment": {key: known[key] for key in ("r1jax", "commit", "device") if key in known},
+        "seed": context.recipe.seed,
+        "settings": told,
+    }

@@ -21,7 +21,7 @@ from r1jax.evaluation.contamination import Contamination
 from r1jax.evaluation.grading import GradedSample, Prompt, render
 from r1jax.pipeline import records
 from r1jax.pipeline.collection import WaveRequest
-from r1jax.pipeline.curation.card import Tally, build_card, card_text
+from r1jax.pipeline.curation.card import Tally, build_card, card_text, made_with
 from r1jax.pipeline.curation.checks import check_settings
 from r1jax.pipeline.curation.dataset import Example, domain_of, read_general, write_dataset
 from r1jax.pipeline.curation.filters import Filter, first_reason, make_filters, own_filter
@@ -327,8 +327,8 @@ class _Session:
         rows = in_order([*examples, *general], self.seed)
         if "data.parquet" not in list(write_dataset(self.workdir, [row.to_row(settings.template) for row in rows])):
             self.console.warn(f"{self.name}: no data.parquet, for that pyarrow is needed: pip install pyarrow")
-        made_with = self._made_with()
-        card = build_card(tally, rows, {**({"general": dict(counts)} if self.general else {}), **made_with})
+        origin = made_with(self.name, self.context, self.workdir, self.inputs["data"].path, self.benchmarks, self.settings)
+        card = build_card(tally, rows, {**({"general": dict(counts)} if self.general else {}), **origin})
         records.write_atomic(self.workdir / "card.json", json.dumps(card, indent=1, ensure_ascii=False))
         records.write_atomic(self.workdir / "card.md", card_text(self.name, card))
         self.console.say(f"{self.name}: {card['rows']:,} rows of {card['samples']:,} samples; rejected: {tally.told()}")
@@ -343,19 +343,6 @@ class _Session:
                 learnable = self.tokenizer.eos_ids.isdisjoint(ids)
                 encoded.append(dataclasses.replace(example, tokens=len(ids)) if learnable else None)
         return encoded
-
-    def _made_with(self) -> dict[str, Any]:
-        stage = next(stage for stage in self.context.recipe.stages if stage.name == self.name)
-        environment = self.workdir.parent.parent / "environment.json"
-        known = json.loads(environment.read_text()) if environment.exists() else {}
-        settings = dataclasses.asdict(self.settings)
-        del settings["workers"]  # how it was graded, which may change between two sessions, and not what
-        return {
-            "inputs": {**stage.inputs, "data_path": self.inputs["data"].path, "decontaminated": list(self.benchmarks)},
-            "environment": {key: known[key] for key in ("r1jax", "commit", "device") if key in known},
-            "seed": self.context.recipe.seed,
-            "settings": settings,
-        }
 
 
 def _figures(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from r1jax.evaluation.contamination import Contamination
 from r1jax.evaluation.grading import GradedSample, Prompt, render
 from r1jax.pipeline import records
 from r1jax.pipeline.collection import WaveRequest
+from r1jax.pipeline.curation.card import made_with
 from r1jax.pipeline.curation.dataset import write_dataset
 from r1jax.pipeline.curation.sampling import ModelSource
 from r1jax.pipeline.preferences.card import card_text
@@ -262,7 +263,7 @@ class _Session:
             "lengths_before": length_figures(clear),
             "lengths": length_figures(kept),
             "position_bias": dataclasses.asdict(position_bias(comparisons)),
-            **self._made_with(),
+            **made_with(self.name, self.context, self.workdir, self.inputs["data"].path, self.benchmarks, self.settings),
         }
         records.write_atomic(self.workdir / "card.json", json.dumps(card, indent=1, ensure_ascii=False))
         records.write_atomic(self.workdir / "card.md", card_text(self.name, card))
@@ -288,14 +289,3 @@ class _Session:
             "chosen_tokens": pair.chosen.tokens,
             "rejected_tokens": pair.rejected.tokens,
         } | {k: v for k, v in own.items() if k not in ("id", "problem", "template", "chosen", "rejected")}
-
-    def _made_with(self) -> dict[str, Any]:
-        stage = next(stage for stage in self.context.recipe.stages if stage.name == self.name)
-        environment = self.workdir.parent.parent / "environment.json"
-        known = json.loads(environment.read_text()) if environment.exists() else {}
-        return {
-            "inputs": {**stage.inputs, "data_path": self.inputs["data"].path, "decontaminated": list(self.benchmarks)},
-            "environment": {key: known[key] for key in ("r1jax", "commit", "device") if key in known},
-            "seed": self.context.recipe.seed,
-            "settings": dataclasses.asdict(self.settings),
-        }
