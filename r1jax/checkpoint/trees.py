@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -36,10 +38,24 @@ def _orbax() -> Iterator[Any]:
         logger.setLevel(level)
 
 
+# What the system may refuse; tensorstore tells it in the text of a ValueError.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
 def save_arrays(path: epath.Path, arrays: Mapping[str, Any]) -> None:
-    """Writes named arrays (jax or numpy) as one Orbax tree in a new directory ``path``."""
-    with _orbax() as ocp:
-        ocp.save(path, dict(arrays))
+    """Writes named arrays (jax or numpy) as one Orbax tree in a new directory ``path``.
+
+    Raises:
+      OSError: the system refuses, with its own number: a full disk, a place without rights.
+    """
+    try:
+        with _orbax() as ocp:
+            ocp.save(path, dict(arrays))
+    except ValueError as error:
+        for number in _REFUSALS:
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), os.fspath(path)) from error
+        raise
 
 
 def load_arrays(

@@ -1,5 +1,6 @@
 """Train states: any tree, any mesh, verified, whole or not there."""
 
+import errno
 import gc
 import logging
 import os
@@ -195,3 +196,21 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert os.listdir(tmp_path) == ["state"]
     assert_equal(restore_state(tmp_path / "state", {"a": jnp.zeros(5)}), {"a": jnp.zeros(5)})
+
+
+def test_a_full_disk_is_the_systems_own_error(tmp_path, monkeypatch):
+    """tensorstore wraps it in a ValueError, which would pass for bad input (seen on a full tmpfs)."""
+    from orbax.checkpoint import v1 as ocp
+
+    text = 'RESOURCE_EXHAUSTED: Failed writing: "d/2e8e": Failed to write 974887 bytes to file 27: No space left on device'
+
+    def full(*_):
+        raise ValueError(text)
+
+    monkeypatch.setattr(ocp, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        save_state(tmp_path / "state", {"w": np.zeros(3)})
+    assert raised.value.errno == errno.ENOSPC and not (tmp_path / "state").exists()
+    text = "INVALID_ARGUMENT: something else"
+    with pytest.raises(ValueError, match="something else"):
+        save_state(tmp_path / "state", {"w": np.zeros(3)})
