@@ -75,6 +75,7 @@ def test_initial_values_have_their_scale_dtype_and_sharding(dtype):
     assert np.abs(np.corrcoef(layers.reshape(3, -1)) - np.eye(3)).max() < 0.2  # each layer its own draw
 
 
+@pytest.mark.slow
 def test_the_key_decides_and_the_mesh_does_not():
     layout = sharding.layout(sharding.make_mesh(2, 2, 2), sharding.TRAIN_RULES)
     alone, spread = (models.init_params(CONFIG, jax.random.key(7), where) for where in (None, layout))

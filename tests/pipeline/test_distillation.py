@@ -103,11 +103,13 @@ def test_the_gradient_is_the_policy_gradient_of_the_reverse_kl():
     assert metrics["ratio_max"] == 1 and isinstance(policy_loss(as_grpo(settings()).loss), PolicyLoss)
 
 
+@pytest.mark.slow
 def test_a_student_is_nothing_away_from_itself(models, tmp_path):
     _, (first,) = run_stage(models, tmp_path, teacher="student", steps=1)
     assert first["reverse_kl"] == 0 and first["grad_norm"] == 0 and first["tokens"] > 16
 
 
+@pytest.mark.slow
 def test_the_student_comes_nearer_and_a_stopped_one_to_the_same_place(models, tmp_path):
     told = {"teacher": "near", "steps": 16, "samples_per_prompt": 8}
     whole, metrics = run_stage(models, tmp_path / "whole", **told)
@@ -124,6 +126,7 @@ def test_the_student_comes_nearer_and_a_stopped_one_to_the_same_place(models, tm
     assert Path(parts.model, "model.safetensors").read_bytes() == Path(whole.model, "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_one_sample_of_a_prompt_will_do(models, tmp_path):
     _, metrics = run_stage(models, tmp_path, steps=1, samples_per_prompt=1)
     assert metrics[0]["reverse_kl"] > 0

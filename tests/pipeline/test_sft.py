@@ -186,6 +186,7 @@ def test_the_gradient_is_of_completion_tokens_alone(tmp_path):
     assert sft_loss(spoilt, rows.token_weight)[0] == sft_loss(logprobs, rows.token_weight)[0]
 
 
+@pytest.mark.slow
 def test_neighbours_and_rows_change_nothing(tmp_path):
     """Packed with others, alone in rows, in micro-batches of any size: one update."""
     examples = examples_of("qwen2", tmp_path)
@@ -248,6 +249,7 @@ def test_multi_token_prediction_needs_its_modules(students, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- the stage
+@pytest.mark.slow
 def test_students_of_other_families_and_tokenizers_learn_the_same_text(students, tmp_path):
     """Distillation by a teacher's text: the same rows, each student's own tokens; both end far under where they began."""
     rows, seen = write_rows(tmp_path / "rows.jsonl", 16), {}
@@ -312,6 +314,7 @@ def test_what_is_not_finite_ends_the_run(students, tmp_path):
     assert not (tmp_path / "run/stages/sft/model").exists() and len(updates(tmp_path / "run")) == 1
 
 
+@pytest.mark.slow
 def test_a_stopped_stage_goes_on_to_the_same_model(students, tmp_path):
     """Stopped before each update in turn, each time by a session of its own; nothing compiles after a session's first."""
     rows = write_rows(tmp_path / "rows.jsonl")

@@ -50,6 +50,7 @@ def largest(tree):
     return max(np.abs(x).max() for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_the_modules_learn_and_the_policy_takes_nothing_from_them(updates):
     (without, _), (alone, _) = updates["without"], updates["alone"]
     assert largest(without["mtp"]) == 0 and largest(alone["mtp"]) > 1e-3
@@ -58,6 +59,7 @@ def test_the_modules_learn_and_the_policy_takes_nothing_from_them(updates):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6 * size), alone[name], without[name])
 
 
+@pytest.mark.slow
 def test_in_pre_training_the_model_learns_from_them(updates):
     (without, _), (with_it, _), (alone, _) = (updates[name] for name in ("without", "with", "alone"))
     for name in ("embed", "head", "dense_layers"):
@@ -65,6 +67,7 @@ def test_in_pre_training_the_model_learns_from_them(updates):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), with_it["mtp"], alone["mtp"])
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_paper(tiny, ahead, updates):
     params, batch = tiny.any_parameters(ahead, tiny.make_layout()), tiny.batch()
     _, _, aux = token_logprobs(ahead, params, batch, 0.7)
@@ -75,6 +78,7 @@ def test_the_loss_is_that_of_the_paper(tiny, ahead, updates):
     assert metrics["mtp_cross_entropy"] > 1
 
 
+@pytest.mark.slow
 def test_cutting_an_update_changes_nothing(updates):
     (whole, metrics), (cut, others) = updates["alone"], updates["cut"]
     size = largest(whole)

@@ -61,6 +61,7 @@ def test_adamw(tiny, clip_norm, compilations):
     assert state.step == 3 and compilations["apply_step"] == 1
 
 
+@pytest.mark.slow
 def test_everything_but_scales_and_biases_is_decayed_and_what_is_held_is_not():
     """The experts' matrices too, which lie in the tree without a kernel's name."""
     params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), abstract_params(PUBLISHED["tiny-deepseek-v3"].config))
