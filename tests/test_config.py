@@ -104,3 +104,52 @@ def test_a_users_kind_brings_its_settings(tmp_path, monkeypatch):
 def test_differences_name_the_stage():
     old, new = config.to_document(read()), config.to_document(read("stages.more.optimizer.lr=1"))
     assert config.differences(old, new) == [("stages.more.optimizer.lr", 3e-6, 1.0)]
+
+
+STAGES = {
+    "policy": {"kind": "grpo", "model": "base", "data": "d"},
+    "pairs": {"kind": "preference_pairs", "model": "base", "judge": "base", "data": "d"},
+    "help": {"kind": "reward_model", "model": "base", "data": "d"},
+    "examples": {"kind": "rejection_sampling", "model": "base", "data": "d"},
+}
+
+
+@pytest.mark.parametrize(
+    "last, message",
+    [
+        (
+            {"kind": "sft", "model": "stage:pairs", "data": "d"},
+            "model: stage 'pairs' makes pairs, and language models are wanted",
+        ),
+        ({"kind": "grpo", "model": "stage:help", "data": "d"}, "stage 'help' makes reward models"),
+        (
+            {"kind": "sft", "model": "base", "data": "stage:pairs"},
+            "data: stage 'pairs' makes pairs, and examples are wanted",
+        ),
+        ({"kind": "reward_model", "model": "base", "data": "stage:examples"}, "pairs are wanted"),
+        (
+            {"kind": "grpo", "model": "base", "data": "d", "helpfulness": "stage:policy", "rewards": {"helpfulness": 1}},
+            "helpfulness: stage 'policy' makes language models, and reward models are wanted",
+        ),
+        (
+            {"kind": "grpo", "model": "base", "data": "d", "rewards": {"safety": 1}},
+            "the reward 'safety' needs an input safety",
+        ),
+        (
+            {"kind": "grpo", "model": "base", "data": "d", "judge": "base"},
+            "no reward judge or judge_preference has a weight",
+        ),
+        (
+            {"kind": "grpo", "model": "base", "data": "d", "general": "d", "steps": 5, "general_from": 5},
+            "general never joins: general_from is 5 of 5 steps",
+        ),
+        ({"kind": "grpo", "model": "base", "data": "d", "general": "d", "general_share": 0}, "general never joins"),
+    ],
+)
+def test_what_a_stage_makes_is_what_the_next_one_takes(last, message):
+    document = {"name": "r", "models": {"base": {"path": "m"}}, "data": {"d": {"path": "d"}}}
+    document["stages"] = [{"name": name, **stage} for name, stage in STAGES.items()]
+    config.read_recipe(document)
+    document["stages"].append({"name": "last", **last})
+    with pytest.raises(config.RecipeError, match=message):
+        config.read_recipe(document)

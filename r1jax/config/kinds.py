@@ -157,6 +157,16 @@ BUILT_IN_KINDS: dict[str, tuple[type, str]] = {
     "cold_start": (ColdStartSettings, "r1jax.pipeline.curation:ColdStartStage"),
     "rejection_sampling": (RejectionSamplingSettings, "r1jax.pipeline.curation:RejectionSamplingStage"),
 }
+# What a built-in kind makes, for the check of the graph.
+MAKES = {
+    "grpo": "language models",
+    "sft": "language models",
+    "on_policy_distillation": "language models",
+    "reward_model": "reward models",
+    "preference_pairs": "pairs",
+    "cold_start": "examples",
+    "rejection_sampling": "examples",
+}
 REQUIRED_INPUTS = {kind: ("model", "data") for kind in BUILT_IN_KINDS}
 REQUIRED_INPUTS["on_policy_distillation"] = ("model", "teacher", "data")
 REQUIRED_INPUTS["preference_pairs"] = ("model", "judge", "data")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from r1jax.config.errors import RecipeError, nearest
-from r1jax.config.kinds import BUILT_IN_KINDS, MODEL_REWARDS, OPTIONAL_INPUTS, REQUIRED_INPUTS
+from r1jax.config.kinds import BUILT_IN_KINDS, MAKES, MODEL_REWARDS, OPTIONAL_INPUTS, REQUIRED_INPUTS
 from r1jax.config.parts import MeshSettings
 from r1jax.config.reading import check_name, import_name, read_dataclass, read_value
 from r1jax.config.sources import BenchmarkSource, ComparisonSettings, DataSource, LoggingSettings, ModelSource
@@ -164,6 +164,7 @@ def check_graph(recipe: Recipe) -> None:
                     raise RecipeError(
                         f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}"
                     )
+                _check_made(recipe, stage.kind, name, value.removeprefix("stage:"), where)
             elif value not in sources:
                 hint = "; a function of your own is judge_function" if name == "judge" and ":" in value else ""
                 raise RecipeError(f"{where}.{name}: nothing named {value!r}{hint or nearest(value, list(sources))}")
@@ -179,12 +180,32 @@ def check_graph(recipe: Recipe) -> None:
     _check_comparisons(recipe)
 
 
+def _check_made(recipe: Recipe, kind: str, name: str, maker: str, where: str) -> None:
+    """Refuses an input of a built-in stage that another built-in stage makes, but not as what it is taken for."""
+    made = MAKES.get(next(stage.kind for stage in recipe.stages if stage.name == maker))
+    if name in DATA_INPUTS:
+        wanted = ("pairs",) if kind == "reward_model" else ("examples",)
+    else:
+        wanted = ("reward models",) if name in ("helpfulness", "safety") else ("language models",)
+        if kind == "reward_model":  # one that goes on learning
+            wanted += ("reward models",)
+    if kind in BUILT_IN_KINDS and made is not None and made not in wanted:
+        raise RecipeError(f"{where}.{name}: stage {maker!r} makes {made}, and {wanted[0]} are wanted here")
+
+
 def _check_model_rewards(stage: StageSettings, where: str) -> None:
     """Refuses a reward that a model is to give where there is no such model, and a model that nothing weighs."""
     if stage.kind != "grpo":
         return
     by_type = stage.settings.rewards_by_type or {"": stage.settings.rewards}
     weighed = {part for weights in by_type.values() for part in weights}
+    if "general" in stage.inputs and (
+        stage.settings.general_from >= stage.settings.steps or not stage.settings.general_share
+    ):
+        raise RecipeError(
+            f"{where}.general never joins: general_from is {stage.settings.general_from} of {stage.settings.steps} steps and "
+            f"general_share {stage.settings.general_share}; change them or leave general out"
+        )
     for reward, name in MODEL_REWARDS.items():
         if reward in weighed and name not in stage.inputs:
             raise RecipeError(f"{where}: the reward {reward!r} needs an input {name}: the name of a model, or stage:NAME")

@@ -89,7 +89,8 @@ class Timing:
 def render(row: PromptRow, tokenizer: Tokenizer) -> Prompt:
     """The row's prompt as the model is given it. Its ids may be none."""
     text, ids = render_prompt(row.template, row.problem, tokenizer)
-    return Prompt(text, np.asarray(ids, np.int32), {**row.row, "answer": row.answer, "grader": row.grader})
+    own = {**row.row, "problem": row.problem, "answer": row.answer, "grader": row.grader}
+    return Prompt(text, np.asarray(ids, np.int32), own)
 
 
 def sample_and_grade(

@@ -52,7 +52,8 @@ class Stage(Protocol):
 
     def __init__(self, name: str, settings: Any): ...
 
-    # Optional: ``check(inputs)`` refuses inputs that can't be worked with, in little time, before the benchmarks are run.
+    # Optional: ``check(inputs)`` refuses inputs that can't be worked with, in little time. It is called before the first stage
+    # with those inputs that the recipe names itself, and before the stage's own benchmarks with all of them.
 
     def run(self, inputs: Mapping[str, Any], workdir: Any, context: Context) -> Artefacts:
         """Runs to the end, or resumes.

@@ -35,6 +35,12 @@ def judges_words(completion: str, prompt: str = "") -> str:
     return "\n".join(line for line in lines if line.strip() not in repeated)
 
 
+def without_verdicts(text: str) -> str:
+    """The text so that nothing in it can be read as a verdict: what is to be judged must neither speak for the judge, should that
+    repeat it, nor, by holding a verdict's line, have the judge's own taken for a repetition."""
+    return _LABEL.sub(lambda label: f"[ {label[0][1:-1]} ]", text).replace('"correctness"', "correctness")
+
+
 def read_preference(text: str) -> str | None:
     """The last of a text's labels ``[[A>>B]] [[A>B]] [[A=B]] [[B>A]] [[B>>A]]``, without brackets, a key of ``PREFERENCES``;
     None where there is none. ``[[A<B]]`` and ``[[B=A]]`` are other spellings of these."""

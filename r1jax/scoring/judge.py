@@ -22,6 +22,7 @@ from r1jax import models
 from r1jax.config import JudgeSettings, SamplerSettings
 from r1jax.data import Tokenizer
 from r1jax.data.template import render_prompt
+from r1jax.rewards.judgements import without_verdicts
 from r1jax.rollout import Sampler, Wave
 from r1jax.scoring.judge_prompts import JudgePrompts
 from r1jax.scoring.verdicts import TOO_LONG, Answer, Comparison, JudgeVerdict, Reading, read_answer
@@ -108,13 +109,14 @@ class Judge:
         return self._prompts.render(form, **{name: self._as_text(value) for name, value in fields.items()})
 
     def _as_text(self, text: str) -> str:
-        """The text without the judge's special tokens, with which an answer could end its own turn and begin another."""
+        """The text without the judge's special tokens, with which an answer could end its own turn and begin another, and without
+        words that could be read as its verdict."""
         before = None
         while before != text:  # taking one out may put another together
             before = text
             for token in self._special:
                 text = text.replace(token, "")
-        return text.strip()
+        return without_verdicts(text.strip())
 
     def _readings(self, form: str, texts: Sequence[str], repeats: int) -> dict[str, tuple[Reading, ...]]:
         """text -> the readings of its answers."""

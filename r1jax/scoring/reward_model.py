@@ -24,11 +24,11 @@ from etils import epath
 from r1jax.config import nearest
 from r1jax.data.examples import Example, ExampleRow
 from r1jax.data.preferences import encode_responses
-from r1jax.data.prompts import read_problem
 from r1jax.data.summary import READS, THINK, opens_thought
 from r1jax.data.template import check_template
 from r1jax.models.interface import Model
 from r1jax.rewards.record import RewardRequest
+from r1jax.scoring.judge_parts import question_of
 from r1jax.scoring.sequences import SequenceScorer
 from r1jax.sharding import Layout
 
@@ -167,10 +167,7 @@ class RewardModel:
             return [Scored(None, f"reward {self.name}: {error}")]
 
     def _examples(self, requests: Sequence[RewardRequest]) -> list[Example | None]:
-        rows = [
-            ExampleRow("the response", _whole(r), self._card.template, read_problem(r.row, "", "the prompt's row"))
-            for r in requests
-        ]
+        rows = [ExampleRow("the response", _whole(r), self._card.template, _problem(r)) for r in requests]
         return encode_responses(rows, self._tokenizer, self._card.reads)
 
     def _readable(self, example: Example | None) -> Example | Scored:
@@ -185,6 +182,13 @@ class RewardModel:
 def _whole(request: RewardRequest) -> str:
     """The completion with the ``<think>`` that its own prompt ended in, if it did."""
     return (THINK if opens_thought(request.prompt) else "") + request.completion
+
+
+def _problem(request: RewardRequest) -> str:
+    problem = question_of(request)
+    if not problem.strip():
+        raise ValueError("no problem or question in the row, and no prompt")
+    return problem
 
 
 def _sigmoid(x: float) -> float:

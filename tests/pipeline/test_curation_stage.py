@@ -19,6 +19,7 @@ import yaml
 from etils import epath
 
 from r1jax import config, data, sharding
+from r1jax.checkpoint import read_config
 from r1jax.pipeline import records
 from r1jax.pipeline.curation import ColdStartStage, RejectionSamplingStage, sampling
 from r1jax.pipeline.stage import Context, StopRequested
@@ -428,10 +429,15 @@ def test_a_judge_is_not_asked_where_a_grader_knows(world):
     assert len(made.rows) == 14 and {wave.rollout for wave in world.sampler.waves} == {0}
 
 
-def test_a_judge_without_positions_is_refused(ungradable):
-    settings = {**JUDGED, "judging": {**JUDGED["judging"], "max_prompt_tokens": 4090}}
-    with pytest.raises(config.RecipeError, match="judging: max_prompt_tokens 4090 and max_tokens 40 .* 4096 positions of"):
-        ungradable.run(RejectionSamplingStage, settings, judging(), judge="w")
+def test_a_judge_without_positions_is_refused_before_anything_is_sampled():
+    tiny = str(Path(__file__).parents[2] / "configs/tiny/base")
+    positions = read_config(tiny).max_position_embeddings
+    settings = {**JUDGED, "judging": {**JUDGED["judging"], "max_prompt_tokens": positions - 6}}
+    stage = RejectionSamplingStage("rs", config.read_dataclass(config.RejectionSamplingSettings, settings, "rs"))
+    told = f"judging: max_prompt_tokens {positions - 6} and max_tokens 40 .* {positions} positions of"
+    with pytest.raises(config.RecipeError, match=told):
+        stage.check({"judge": tiny})
+    stage.check({})  # made by a stage that has not run yet
 
 
 # ---------------------------------------------------------------------------------------------- cold start

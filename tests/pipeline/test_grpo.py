@@ -69,6 +69,12 @@ def settings(**changed):
         ({"prompts_per_wave": 3}, "do not divide into waves of 3"),
         ({"prompts_per_wave": 8}, "do not divide into waves of 8"),
         ({"prompts_per_wave": -2}, "can't be negative"),
+        ({"rewards": {"accuracy": 1, "format": float("nan")}}, "rewards.format must be finite"),
+        ({"general_share": 1.0}, "general_share must lie from 0 to below 1"),
+        ({"hacking": {"window": 1}}, "hacking.window must be at least 2"),
+        ({"hacking": {"length_factor": 0}}, "hacking.length_factor must be over 1"),
+        ({"hacking": {"accuracy_drop": -1}}, "hacking.accuracy_drop must be at least 0"),
+        ({"judging": {"pair_judgements": 3}}, "judging.pair_judgements must be even"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(wrong, message):
@@ -82,6 +88,33 @@ def test_prompts_of_which_none_fits_are_refused_before_anything_is_computed():
     with pytest.raises(ValueError, match="search-train.jsonl fits max_prompt_tokens 2; raise it"):
         stage.check(inputs)
     GRPOStage("zero", settings()).check(inputs)
+
+
+def rows(path, **fields):
+    path.write_text(json.dumps({"problem": "Which?", "template": "none", **fields}) + "\n")
+    return config.DataSource(str(path), grader="none")
+
+
+def test_rows_whose_reward_cannot_be_given_are_refused_before_anything_is_computed(tmp_path):
+    general = rows(tmp_path / "general.jsonl", type="general")
+    with pytest.raises(ValueError, match="row 0 has no right answer .grader none., but its reward counts accuracy"):
+        GRPOStage("zero", settings()).check({"general": general})
+    by_type = {"reasoning": {"accuracy": 1}, "general": {"judge": 1, "format": 1}}
+    with pytest.raises(ValueError, match="row 0 has no reference or answer, which a judge compares with"):
+        GRPOStage("zero", settings(rewards_by_type=by_type)).check({"general": general})
+    GRPOStage("zero", settings(rewards_by_type=by_type)).check(
+        {"general": rows(tmp_path / "with.jsonl", type="general", reference="That.")}
+    )
+    with pytest.raises(ValueError, match="no reward weights for prompts of type 'generl'; did you mean 'general'"):
+        GRPOStage("zero", settings(rewards_by_type=by_type)).check({"general": rows(tmp_path / "t.jsonl", type="generl")})
+
+
+def test_a_judge_needs_the_prompts_of_its_reward(tmp_path):
+    (tmp_path / "reference.txt").write_text("{question} {reference} {answer}")
+    judging = {"judging": {"prompts": str(tmp_path)}}
+    check_settings("zero", settings(rewards={"accuracy": 1, "judge": 1}, **judging))
+    with pytest.raises(config.RecipeError, match="has no pair.txt, which reward 'judge_preference' needs"):
+        check_settings("zero", settings(rewards={"accuracy": 1, "judge_preference": 1}, **judging))
 
 
 def test_the_cap_rises_at_its_step():

@@ -34,3 +34,9 @@ def test_a_right_answer_that_was_cut_off_is_wrong_but_keeps_its_reward():
 def test_the_end_of_sequence_token_is_no_text():
     stopped, cut = sample(Verdict.RIGHT, "stop").sequence, sample(Verdict.RIGHT, "length").sequence
     assert stopped.content.tolist() == [0, 1] and cut.content.tolist() == [0, 1, 2]
+
+
+def test_where_nothing_has_a_verdict_there_is_no_accuracy():
+    samples = [sample(Verdict.NONE, "stop", None), sample(Verdict.UNGRADED, "stop", None)]
+    figures = rollout_metrics(samples, [{}], np.zeros(2), np.zeros(2, bool))
+    assert "accuracy" not in figures and figures["reward_mean"] == 0.0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from r1jax.pipeline.grpo.model_rewards import ModelRewards, rule_parts
-from r1jax.rewards.record import RewardRequest
+from r1jax.rewards import mix
+from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
 
 WEIGHTS = {"reasoning": {"accuracy": 1.0}, "general": {"helpfulness": 1.0, "safety": 0.0}, "safety": {"safety": 2.0}}
 
@@ -29,9 +30,13 @@ def test_each_part_is_asked_for_its_own_prompts_in_one_call():
     helpful, safe = Fake("helpfulness", float), Fake("safety", lambda n: None if n == 3 else np.inf)
     rewards = ModelRewards([helpful, safe], lambda row: row["type"], WEIGHTS)
     found = rewards(requests(["general", "reasoning", "general", "safety", "safety"]))
-    # A part of weight 0 is not computed; what is not finite is not graded.
-    assert found == [{"helpfulness": 0.0}, {}, {"helpfulness": 2.0}, {"safety": None}, {"safety": None}]
-    assert helpful.asked == [[0, 2]] and safe.asked == [[3, 4]]
+    # A part of weight 0 is logged; what is not finite is not graded.
+    none = {"safety": None}
+    assert found == [{"helpfulness": 0.0} | none, {}, {"helpfulness": 2.0} | none, none, none]
+    assert helpful.asked == [[0, 2]] and safe.asked == [[0, 2, 3, 4]]
+    records = [RewardRecord(parts, Verdict.NONE) for parts in (found[0], found[2])]
+    rewards_of, graded = mix(records, WEIGHTS["general"])  # which asks for the parts of weight 0 too
+    assert rewards_of.tolist() == [0.0, 2.0] and graded.all()
     assert rewards(requests(["reasoning"])) == [{}] and len(helpful.asked) == 1
     rewards.warm_up()
     assert helpful.warm == safe.warm == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from r1jax import config
 from r1jax.data.template import check_template
+from r1jax.pipeline.checks import check_sampler
 from r1jax.pipeline.curation.filters import make_filters, own_filter
 from r1jax.pipeline.curation.judging import check_judging
 from r1jax.pipeline.curation.selection import check_selection
@@ -31,6 +32,7 @@ def check_settings(name: str, settings: config.CurationSettings) -> None:
         raise config.RecipeError(f"{where}.deduplication.ngram must be at least 1, not {settings.deduplication.ngram}")
     if not settings.workers.timeout > 0:
         raise config.RecipeError(f"{where}.workers.timeout must be positive, not {settings.workers.timeout}")
+    check_sampler(where, settings.sampler)
     if settings.template:
         try:
             check_template(settings.template)

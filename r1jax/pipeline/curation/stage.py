@@ -20,6 +20,7 @@ from r1jax import config, data
 from r1jax.evaluation.contamination import Contamination
 from r1jax.evaluation.grading import GradedSample, Prompt, render
 from r1jax.pipeline import records
+from r1jax.pipeline.checks import check_judge_model
 from r1jax.pipeline.collection import WaveRequest
 from r1jax.pipeline.curation.card import Tally, build_card, card_text, made_with
 from r1jax.pipeline.curation.checks import check_settings
@@ -49,6 +50,11 @@ class RejectionSamplingStage:
     def __init__(self, name: str, settings: config.RejectionSamplingSettings):
         check_settings(name, settings)
         self.name, self._settings = name, settings
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        """See ``pipeline.Stage``."""
+        if "judge" in inputs:
+            check_judge_model(f"stages.{self.name}.judging", inputs["judge"], self._settings.judging)
 
     def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
         """See ``pipeline.Stage``."""
@@ -224,8 +230,7 @@ class _Session:
         """The examples, and those that waited for the judge and that it calls correct.
 
         Raises:
-          RecipeError: the judge's model has too few positions. RuntimeError: more of its answers can't be read than
-            ``workers.stop_ungraded`` allows.
+          RuntimeError: more of the judge's answers can't be read than ``workers.stop_ungraded`` allows.
         """
         if not self.unjudged:
             return examples
@@ -233,11 +238,6 @@ class _Session:
         self.model.release()  # two models at once may be one too many
         layout = dataclasses.replace(self.settings.sampler, rows=judging.rows)
         model = ModelSource(self.name, self.inputs["judge"], layout, self.context, self.times)
-        if judging.max_prompt_tokens + judging.max_tokens > model.positions:
-            raise config.RecipeError(
-                f"{where}: max_prompt_tokens {judging.max_prompt_tokens} and max_tokens {judging.max_tokens} need more than the "
-                f"{model.positions} positions of {model.path}: lower them"
-            )
 
         def ask(prompts: list[Prompt], repeats: int) -> list[GradedSample]:
             request = self._request(_JUDGED, len(prompts), repeats, judging, judging.max_tokens)

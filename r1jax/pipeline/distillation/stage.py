@@ -91,6 +91,9 @@ class OnPolicyDistillationStage(GRPOStage):
         check_settings(name, dataclasses.replace(grpo, samples_per_prompt=max(2, settings.samples_per_prompt)))
         self.name, self._settings = name, grpo
 
+    def _check_rows(self, source: config.DataSource) -> None:
+        """Nothing is rewarded: any row will do."""
+
     def session(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context, pool: RewardPool) -> GRPORun:
         teacher = check_teacher(inputs["model"], inputs["teacher"])
         return _Run(teacher, self.name, self._settings, inputs, workdir, context, pool)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from r1jax import config
 from r1jax.losses.weights import RULES
 from r1jax.models import REMAT_POLICIES
 from r1jax.models.precision import compute_dtype
-from r1jax.pipeline.grpo.model_rewards import rule_parts
+from r1jax.pipeline.checks import check_sampler
+from r1jax.pipeline.grpo.model_rewards import JUDGE_FORMS, rule_parts
 from r1jax.pipeline.grpo.objective import ADVANTAGE_RULES, policy_loss
-from r1jax.rewards.mixing import DEFAULT_TYPE, part_names
+from r1jax.rewards.mixing import DEFAULT_TYPE, part_names, prompt_type
 from r1jax.rewards.parts import part as reward_part
 from r1jax.rewards.penalties import overlong_penalty, repeated_ngrams
 from r1jax.scoring.judge import check_judge_settings
@@ -52,9 +55,7 @@ def check_settings(name: str, settings: config.GRPOSettings) -> None:
         )
     if not 0 <= settings.general_share < 1:
         raise config.RecipeError(f"{where}.general_share must lie from 0 to below 1, not {settings.general_share}")
-    for key, least in (("window", 2), ("stop_after", 0)):
-        if getattr(settings.hacking, key) < least:
-            raise config.RecipeError(f"{where}.hacking.{key} must be at least {least}, not {getattr(settings.hacking, key)}")
+    _check_hacking(f"{where}.hacking", settings.hacking)
     if any(cap < 1 for cap in settings.max_tokens_at.values()):
         raise config.RecipeError(f"{where}.max_tokens_at must hold positive caps, not {settings.max_tokens_at}")
     if settings.prompts_per_wave and settings.prompts_per_rollout % settings.prompts_per_wave:
@@ -73,12 +74,18 @@ def check_settings(name: str, settings: config.GRPOSettings) -> None:
     ):
         if getattr(settings, key) < 0:
             raise config.RecipeError(f"{where}.{key} can't be negative, but is {getattr(settings, key)}; 0 switches it off")
-    for key, least in (("chunk", 1), ("prompt_bucket", 1), ("completion_bucket", 1), ("rows", 0), ("lanes", 0)):
-        if getattr(settings.sampler, key) < least:
-            raise config.RecipeError(f"{where}.sampler.{key} must be at least {least}, not {getattr(settings.sampler, key)}")
+    check_sampler(where, settings.sampler)
     if not settings.workers.timeout > 0:
         raise config.RecipeError(f"{where}.workers.timeout must be positive, not {settings.workers.timeout}")
     _check_names(where, settings)
+
+
+def _check_hacking(where: str, settings: config.HackingSettings) -> None:
+    for key, least in (("window", 2), *((f.name, 0) for f in dataclasses.fields(settings))):
+        if getattr(settings, key) < least:
+            raise config.RecipeError(f"{where}.{key} must be at least {least}, not {getattr(settings, key)}")
+    if settings.length_factor <= 1:
+        raise config.RecipeError(f"{where}.length_factor must be over 1, not {settings.length_factor}; 1000 switches it off")
 
 
 def _check_names(where: str, settings: config.GRPOSettings) -> None:
@@ -92,11 +99,17 @@ def _check_names(where: str, settings: config.GRPOSettings) -> None:
             raise config.RecipeError(f"{where}.{key} {value!r} is unknown{config.nearest(value, list(known))}")
     try:
         check_judge_settings(settings.judging, f"{where}.judging")
-        load_judge_prompts(settings.judging.prompts)
+        asked = load_judge_prompts(settings.judging.prompts)
+        weighed = part_names({}, reward_weights(settings))
+        for part, form in JUDGE_FORMS.items():
+            if part in weighed and form not in asked.texts:
+                raise ValueError(
+                    f"judging.prompts: {settings.judging.prompts} has no {form}.txt, which reward {part!r} needs"
+                )
         policy_loss(settings.loss)
         make_optimizer(settings.optimizer, settings.steps)
         compute_dtype("cpu", settings.compute_dtype)
-        for part in rule_parts(part_names({}, reward_weights(settings))):
+        for part in rule_parts(weighed):
             if ":" not in part:  # a user's own is imported by the workers alone
                 reward_part(part)
         told = settings.reward_settings
@@ -116,3 +129,8 @@ def length_cap(settings: config.GRPOSettings, step: int) -> int:
     """The cap on completions for a rollout that begins at this step."""
     reached = [at for at in settings.max_tokens_at if at <= step]
     return settings.max_tokens_at[max(reached)] if reached else settings.max_tokens
+
+
+def type_of(row: Mapping[str, Any], settings: config.GRPOSettings) -> str:
+    """The type of prompt whose weights hold for a row."""
+    return prompt_type(row) if settings.rewards_by_type else DEFAULT_TYPE

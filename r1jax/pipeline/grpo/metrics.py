@@ -35,13 +35,14 @@ def rollout_metrics(
     right = [s.right for s in samples if s.record.verdict in (Verdict.RIGHT, Verdict.WRONG)]
     figures = {
         "reward_mean": _mean(rewards[graded]),
-        "accuracy": _mean(right),
         "ungraded": _mean(~graded),
         "response_length_mean": _mean(lengths),
         "response_length_max": float(lengths.max()),
         "truncated": _mean([s.cut_off for s in samples]),
         "reflection": _mean([reflects(s.completion) for s in samples]),
     }
+    if right:  # where nothing has a verdict there is no accuracy, which is not one of 0
+        figures["accuracy"] = _mean(right)
     for part in sorted({name for s in samples for name in s.record.parts}):
         values = [s.record.parts[part] for s in samples if s.record.parts.get(part) is not None]
         figures[f"reward_{part}"] = _mean(values)

@@ -23,6 +23,7 @@ def rule_parts(names: Sequence[str]) -> tuple[str, ...]:
 
 
 JUDGE_PARTS = {"judge": CorrectnessPart, "judge_preference": PreferencePart}
+JUDGE_FORMS = {"judge": "reference", "judge_preference": "pair"}  # the prompts that they are asked by
 
 
 class ModelRewards:
@@ -41,7 +42,7 @@ class ModelRewards:
             part.warm_up()
 
     def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, float | None]]:
-        """The values of each request: of the parts with a weight for its type and no others."""
+        """The values of each request: of the parts with a weight for its type, 0 (logged, not counted) among them, and no others."""
         found: list[dict[str, float | None]] = [{} for _ in requests]
         for part in self._parts:
             asked = [i for i, request in enumerate(requests) if self._needs(part.name, request)]
@@ -50,7 +51,14 @@ class ModelRewards:
         return found
 
     def _needs(self, part: str, request: RewardRequest) -> bool:
-        return bool(self._weights.get(self._type_of(request.row), {}).get(part))
+        return part in self._weights.get(self._type_of(request.row), {})
+
+
+def longest_text(settings: GRPOSettings) -> int:
+    """Tokens up to which a reward model reads prompt and response: the stage's own caps, and a quarter more for its template and for
+    a tokenizer that needs more of them. Longer texts are ungraded."""
+    caps = settings.max_prompt_tokens + max([settings.max_tokens, *settings.max_tokens_at.values()])
+    return caps + max(64, caps // 4)
 
 
 def load_model_rewards(
@@ -65,8 +73,10 @@ def load_model_rewards(
     for name in ("helpfulness", "safety"):
         if name in inputs:
             card, model = read_card(inputs[name]), load_model(inputs[name], context.layout.mesh, dtype)
-            rows = settings.rows_per_microbatch
-            parts.append(RewardModel(name, model, card, context.layout, rows=rows, compute_dtype=dtype))
+            # Not all of its positions: the attention of 32,768 would not fit where this stage's own rows do.
+            longest = min(model.config.max_position_embeddings, longest_text(settings))
+            made = {"rows": settings.rows_per_microbatch, "longest": longest, "compute_dtype": dtype}
+            parts.append(RewardModel(name, model, card, context.layout, **made))
     if "judge" in inputs:
         judge = load_judge(inputs["judge"], settings.judging, context.layout, seed=seed, should_stop=context.stop)
         weighed = {part for of_type in weights.values() for part in of_type}

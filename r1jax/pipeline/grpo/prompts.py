@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from r1jax import config, data
 from r1jax.evaluation.grading import Prompt, render
+from r1jax.pipeline.grpo.model_rewards import JUDGE_FORMS
+from r1jax.rewards.mixing import weights_of_type
+from r1jax.scoring.judge_parts import reference_of
 
 
 def read_prompts(
@@ -26,6 +30,28 @@ def read_prompts(
     if not prompts:
         raise ValueError(f"no prompt of {source.path} fits max_prompt_tokens {longest}; raise it")
     return prompts
+
+
+def check_rows(
+    source: config.DataSource, type_of: Callable[[Mapping[str, Any]], str], weights: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Refuses rows whose reward can't be given: what a rollout would find out when it meets them.
+
+    Args:
+      type_of: a row's type of prompt. weights: type -> part -> weight.
+
+    Raises:
+      ValueError: a type without weights; accuracy asked of a row without a right answer; a judge, of one without a reference.
+    """
+    for row in data.load_prompts(source):
+        parts, where = weights_of_type(type_of(row.row), weights), f"{source.path}: row {row.index}"
+        if row.grader == "none" and parts.get("accuracy"):
+            raise ValueError(
+                f"{where} has no right answer (grader none), but its reward counts accuracy; give its type other weights "
+                "(rewards_by_type), or the data set a grader"
+            )
+        if JUDGE_FORMS.keys() & parts.keys() and reference_of({**row.row, "answer": row.answer}) is None:
+            raise ValueError(f"{where} has no reference or answer, which a judge compares with; give it one")
 
 
 def check_prompts(source: config.DataSource, tokenizer: data.Tokenizer, longest: int) -> None:

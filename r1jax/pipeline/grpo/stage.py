@@ -26,21 +26,22 @@ from r1jax.evaluation.grading import GradedSample
 from r1jax.models.precision import compute_dtype
 from r1jax.pipeline import records
 from r1jax.pipeline.checkpoints import Checkpoints
+from r1jax.pipeline.checks import check_judge_model
 from r1jax.pipeline.collection import Collector, Rollout, WaveRequest
 from r1jax.pipeline.compiles import compile_counter
-from r1jax.pipeline.grpo.checks import check_settings, length_cap, reward_weights
+from r1jax.pipeline.grpo.checks import check_settings, length_cap, reward_weights, type_of
 from r1jax.pipeline.grpo.hacking import WATCHED_PARTS, HackingWatch, monitored
 from r1jax.pipeline.grpo.learning import Learner
 from r1jax.pipeline.grpo.metrics import rollout_metrics
 from r1jax.pipeline.grpo.model_rewards import ModelRewards, load_model_rewards, rule_parts
 from r1jax.pipeline.grpo.objective import rollout_advantages
-from r1jax.pipeline.grpo.prompts import PromptMix, check_prompts, read_prompts
+from r1jax.pipeline.grpo.prompts import PromptMix, check_prompts, check_rows, read_prompts
 from r1jax.pipeline.grpo.views import write_view
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
 from r1jax.pipeline.updates import record_update
 from r1jax.rewards import RewardPool
-from r1jax.rewards.mixing import DEFAULT_TYPE, mix_by_type, part_names, prompt_type, weights_of_type
+from r1jax.rewards.mixing import mix_by_type, part_names, weights_of_type
 from r1jax.rewards.parts import PartSettings
 from r1jax.rollout import Sampler, SamplingStopped
 
@@ -63,14 +64,23 @@ class GRPOStage:
         """See ``pipeline.Stage``.
 
         Raises:
-          ValueError: a model without a tokenizer, prompts of which none fits.
+          ValueError: a model without a tokenizer, prompts of which none fits, rows whose reward can't be given.
         """
+        sources = [inputs[name] for name in ("data", "general") if name in inputs]
+        for source in sources:
+            self._check_rows(source)
+        if "judge" in inputs:
+            check_judge_model(f"stages.{self.name}.judging", inputs["judge"], self._settings.judging)
+        if "model" not in inputs:
+            return
         tokenizer = checkpoint.load_tokenizer(inputs["model"])
         if tokenizer is None:
             raise ValueError(f"{inputs['model']} has no tokenizer; a prompt set can't be encoded")
-        for name in ("data", "general"):
-            if name in inputs:
-                check_prompts(inputs[name], tokenizer, self._settings.max_prompt_tokens)
+        for source in sources:
+            check_prompts(source, tokenizer, self._settings.max_prompt_tokens)
+
+    def _check_rows(self, source: config.DataSource) -> None:
+        check_rows(source, lambda row: type_of(row, self._settings), reward_weights(self._settings))
 
     def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
         """See ``pipeline.Stage``."""
@@ -147,7 +157,7 @@ class GRPORun:
         return Learner(self.model_config, self.context.layout, self.settings, dtype)
 
     def _type(self, row: Mapping[str, Any]) -> str:
-        return prompt_type(row) if self.settings.rewards_by_type else DEFAULT_TYPE
+        return type_of(row, self.settings)
 
     def _types(self, samples: Iterable[GradedSample]) -> list[str]:
         return [self._type(self.prompts[sample.row].row) for sample in samples]
@@ -202,7 +212,7 @@ class GRPORun:
 
     def _figures(self) -> dict[str, Any]:
         """What the stage's record says besides."""
-        if not self.watch.stops:
+        if not self.watch.stops or self.step >= self.settings.steps:
             return {}
         self.console.warn(
             f"{self.name}: stopped after {self.step} updates, {self.settings.hacking.stop_after} rollouts with alarms"

@@ -28,6 +28,7 @@ from r1jax.data.template import check_template
 from r1jax.evaluation.contamination import Contamination
 from r1jax.evaluation.grading import GradedSample, Prompt, render
 from r1jax.pipeline import records
+from r1jax.pipeline.checks import check_judge_model, check_sampler
 from r1jax.pipeline.collection import WaveRequest
 from r1jax.pipeline.curation.card import made_with
 from r1jax.pipeline.curation.dataset import write_dataset
@@ -73,6 +74,7 @@ def check_settings(name: str, settings: config.PreferencePairsSettings) -> None:
         )
     if not 0 < settings.top_p <= 1:
         raise config.RecipeError(f"{where}.top_p must be over 0 and at most 1, not {settings.top_p}")
+    check_sampler(where, settings.sampler)
     try:
         if settings.template:
             check_template(settings.template)
@@ -94,6 +96,11 @@ class PreferencePairsStage:
     def __init__(self, name: str, settings: config.PreferencePairsSettings):
         check_settings(name, settings)
         self.name, self._settings = name, settings
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        """See ``pipeline.Stage``."""
+        if "judge" in inputs:
+            check_judge_model(f"stages.{self.name}.judging", inputs["judge"], self._settings.judging)
 
     def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
         """See ``pipeline.Stage``."""
@@ -189,20 +196,11 @@ class _Session:
 
     # ------------------------------------------------------------------------------------------ comparisons
     def compared(self, pairs: Sequence[tuple[Said, Said]]) -> list[Comparison]:
-        """The judge's comparison of each pair.
-
-        Raises:
-          RecipeError: the judge's model has too few positions.
-        """
-        judging, where = self.settings.judging, f"{self.where}.judging"
+        """The judge's comparison of each pair."""
+        judging = self.settings.judging
         self.model.release()  # two models at once may be one too many
         layout = dataclasses.replace(self.settings.sampler, rows=judging.rows)
         judge = ModelSource(self.name, self.inputs["judge"], layout, self.context, self.times)
-        if judging.max_prompt_tokens + judging.max_tokens > judge.positions:
-            raise config.RecipeError(
-                f"{where}: max_prompt_tokens {judging.max_prompt_tokens} and max_tokens {judging.max_tokens} need more than the "
-                f"{judge.positions} positions of {judge.path}: lower them"
-            )
 
         def answers(asked: Sequence[JudgePrompt], repeats: int) -> list[list[Answer]]:
             prompts = [Prompt(prompt.text, prompt.tokens, {"grader": "none"}) for prompt in asked]

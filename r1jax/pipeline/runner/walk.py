@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,11 @@ def resolve_inputs(stage: config.StageSettings, recipe: config.Recipe, workdir: 
             raise config.RecipeError(f"stages.{stage.name}.{name}: {value} made no {'data set' if is_data else 'model'}")
         inputs[name] = config.DataSource(path) if is_data else path
     return inputs
+
+
+def _of_the_recipe(stage: config.StageSettings) -> config.StageSettings:
+    """The stage with those inputs alone that no other stage makes."""
+    return dataclasses.replace(stage, inputs={k: v for k, v in stage.inputs.items() if not v.startswith("stage:")})
 
 
 def _same_evaluation(recipe: config.Recipe, workdir: epath.Path, model: str, benchmark: str) -> epath.Path | None:
@@ -185,6 +191,9 @@ def walk(recipe: config.Recipe, workdir: epath.Path, stop: Callable[[], bool], c
     mesh = sharding.make_mesh(recipe.mesh.data, recipe.mesh.fsdp, recipe.mesh.tensor)
     context = Context(recipe, sharding.layout(mesh, sharding.TRAIN_RULES), stop, console)
     stages = make_stages(recipe)
+    for stage, made in zip(recipe.stages, stages):
+        if hasattr(made, "check") and not records.committed(stage_folder(workdir, stage.name)):
+            made.check(resolve_inputs(_of_the_recipe(stage), recipe, workdir))
     phases = Phases(workdir, console)
     for stage, made in zip(recipe.stages, stages):
         if stop():
