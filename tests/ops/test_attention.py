@@ -96,6 +96,54 @@ def test_packed_attention_is_causal_within_segments():
     assert (np.asarray(found)[0, 5:] == 0).all()
 
 
+def test_a_long_row_in_blocks_of_queries_is_as_in_one_piece(monkeypatch):
+    q, k, v, weight = draw(10, (2, 13, 4, 6), (2, 13, 2, 6), (2, 13, 2, 5), (2, 13, 4, 5))
+    segments = np.array([[1] * 6 + [2] * 5 + [0] * 2, [1] * 13])
+
+    def gradients(q, k, v):
+        def loss(q, k, v):
+            y = attention.packed_attention(q, k, v, segments, SCALE)
+            return (y * weight).sum(), y
+
+        return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(q, k, v)
+
+    with jax.enable_x64(True):
+        whole = gradients(q, k, v)
+        monkeypatch.setattr(attention, "WHOLE", 12)
+        monkeypatch.setattr(attention, "QUERIES", 4)  # 13 are no multiple of it
+        blocks = gradients(q, k, v)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(blocks), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    assert (np.asarray(blocks[1])[0, 11:] == 0).all() and (np.asarray(blocks[1])[1] != 0).all()
+
+
+def test_gradients_of_keys_are_summed_over_blocks_in_float32(monkeypatch):
+    """A bfloat16 sum over 64 blocks would lose two digits more than the rounding of its result."""
+    monkeypatch.setattr(attention, "WHOLE", 64)
+    monkeypatch.setattr(attention, "QUERIES", 4)
+    arrays = [x.astype(jnp.bfloat16) for x in draw(11, *[(1, 256, 1, 8)] * 3)]
+    segments = np.ones((1, 256), int)
+
+    def gradient(q, k, v):
+        return jax.jit(jax.grad(lambda v: attention.packed_attention(q, k, v, segments, SCALE).astype(v.dtype).sum()))(v)
+
+    found = np.asarray(gradient(*arrays), np.float32)
+    expected = np.asarray(gradient(*[x.astype(np.float32) for x in arrays]))
+    # Weights and result are rounded to bfloat16, 2^-9 each; the errors of the weights partly cancel in the sum.
+    np.testing.assert_allclose(found, expected, rtol=2**-7)
+
+
+def test_the_scores_of_a_long_row_are_never_there_as_a_whole():
+    T = 2 * attention.WHOLE
+    row, segments = jax.ShapeDtypeStruct((1, T, 1, 8), jnp.float32), jax.ShapeDtypeStruct((1, T), jnp.int32)
+
+    def loss(q, k, v, segments):
+        return attention.packed_attention(q, k, v, segments, SCALE).sum()
+
+    compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(row, row, row, segments).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < T * T * 4 / 2
+
+
 def decode_arguments(prompts=2, lanes=3, heads=4, shared=2, dtype=np.float64):
     B, S, C, H = prompts * lanes, 5, 4, 6
     shapes = [(B, 1, heads, H)] + [(prompts, shared, S, H)] * 2 + [(B, shared, C, H)] * 2
