@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 from r1jax.data import PromptRow, Tokenizer, render_prompt
 from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
 from r1jax.rollout.wave import SampledSequence, Wave
+from r1jax.scoring.parts import Scored
 
 
 class Pool(Protocol):
@@ -26,7 +27,7 @@ class Pool(Protocol):
 class ModelScores(Protocol):
     """What is needed of rewards that models give: for each request the parts that it needs, by name."""
 
-    def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, float | None]]: ...
+    def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, Scored]]: ...
 
 
 class Samples(Protocol):
@@ -150,6 +151,14 @@ def sample_and_grade(
     timing.tokens += sum(len(s.tokens) for s in sequences)
     samples = []
     for sequence, key, own in zip(sequences, keys, scores):
-        record = dataclasses.replace(records[key], parts={**records[key].parts, **own})
-        samples.append(GradedSample(sequence, record, int(rows[position[key[0]]]), requests[key].completion))
+        samples.append(
+            GradedSample(sequence, _joined(records[key], own), int(rows[position[key[0]]]), requests[key].completion)
+        )
     return samples
+
+
+def _joined(record: RewardRecord, own: Mapping[str, Scored]) -> RewardRecord:
+    """The rules' record with what models gave, and with their reasons."""
+    parts = {**record.parts, **{name: scored.value for name, scored in own.items()}}
+    reasons = [*(scored.reason for scored in own.values()), record.reason]
+    return dataclasses.replace(record, parts=parts, reason="; ".join(filter(None, reasons)))

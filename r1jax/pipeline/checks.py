@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from r1jax import checkpoint, config
+from r1jax.data.examples import ExampleRow
+from r1jax.data.preferences import encode_responses
+from r1jax.scoring.reward_model import check_ids, read_card
 
 
 def check_sampler(where: str, settings: config.SamplerSettings) -> None:
@@ -30,3 +35,29 @@ def check_judge_model(where: str, path: str, settings: config.JudgeSettings) -> 
             f"{where}: max_prompt_tokens {settings.max_prompt_tokens} and max_tokens {settings.max_tokens} need more than the "
             f"{positions} positions of {path}: lower them"
         )
+
+
+def check_reward_model(where: str, path: str, problems: Sequence[str]) -> None:
+    """Refuses a model that can't reward, from its configuration, its card and its tokenizer alone.
+
+    Args:
+      problems: some that it will be asked about.
+
+    Raises:
+      RecipeError: a language model; no tokenizer, or one that does not fit the model or the card's template.
+      ValueError: no card, or a damaged one.
+    """
+    model = checkpoint.read_config(path)
+    if not model.num_labels:
+        raise config.RecipeError(
+            f"{where}: {path} is a language model and gives no scores; a reward model has a scalar head, kind reward_model makes one"
+        )
+    card, tokenizer = read_card(path), checkpoint.load_tokenizer(path)
+    if tokenizer is None:
+        raise config.RecipeError(f"{where}: {path} has no tokenizer; put its tokenizer.json or tokenizer.model there")
+    rows = [ExampleRow(path, "Yes.", card.template, problem) for problem in problems]
+    try:
+        examples = encode_responses(rows, tokenizer, card.reads)
+        check_ids(path, [example.tokens for example in examples if example is not None], model.vocab_size)
+    except ValueError as error:
+        raise config.RecipeError(f"{where}: {error}") from error

@@ -110,12 +110,15 @@ def rewards(stage: Stage) -> Iterable[Figure]:
 def hacking(stage: Stage) -> Iterable[Figure]:
     """Rewards that models give, beside what rules and plain measures say of the same samples."""
     updates = stage.updates
-    scored = {
-        n: n.removeprefix("model_reward_") for n in updates if n.startswith("model_reward_") and not n.endswith("_length")
-    }
+    means = [n for n in updates if n.startswith("model_reward_") and not n.endswith(("_length", "_spread"))]
+    scored = {name: name.removeprefix("model_reward_") for name in means}
     if not scored:
         return
     yield make_figure("model_reward", "Rewards by models", "Mean over the samples that they score.", curves(updates, scored))
+    spreads = {f"model_reward_{name}_spread": name for name in scored.values()}
+    if traces := curves(updates, spreads):
+        caption = "Standard deviation within groups: what advantages are made of. At 0 nothing is learnt from a reward."
+        yield make_figure("spread", "Spread of rewards by models", caption, traces, yaxis={"rangemode": "tozero"})
     shares = {
         "accuracy": "right by rules (reasoning prompts)",
         "scored_format": "in the format",

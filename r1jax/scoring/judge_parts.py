@@ -13,9 +13,12 @@ from r1jax.rewards.instructions import response_of
 from r1jax.rewards.judgements import PREFERENCES
 from r1jax.rewards.record import RewardRequest
 from r1jax.scoring.judge import Judge, Pair, WithReference
+from r1jax.scoring.parts import Scored
+from r1jax.scoring.verdicts import Comparison, JudgeVerdict
 
 THINK = "<think>"
 _MOST = max(PREFERENCES.values())
+_SILENT = "nothing is said, so the least value"
 
 
 def question_of(request: RewardRequest) -> str:
@@ -54,7 +57,7 @@ class CorrectnessPart:
         """See ``ModelPart``."""
         self.judge.warm_up("reference")
 
-    def __call__(self, requests: Sequence[RewardRequest]) -> list[float | None]:
+    def score(self, requests: Sequence[RewardRequest]) -> list[Scored]:
         """See ``ModelPart``.
 
         Raises:
@@ -62,7 +65,12 @@ class CorrectnessPart:
         """
         asked = [WithReference(question_of(r), _reference(r), said(r)) for r in requests]
         verdicts = iter(self.judge.with_references([each for each in asked if each.answer]))
-        return [next(verdicts).value if each.answer else 0.0 for each in asked]
+        return [
+            self._scored(next(verdicts)) if each.answer else Scored(0.0, f"reward {self.name}: {_SILENT}") for each in asked
+        ]
+
+    def _scored(self, verdict: JudgeVerdict) -> Scored:
+        return Scored(verdict.value, verdict.reason and f"reward {self.name}: {verdict.reason}")
 
 
 class PreferencePart:
@@ -79,7 +87,7 @@ class PreferencePart:
         """See ``ModelPart``."""
         self.judge.warm_up("pair")
 
-    def __call__(self, requests: Sequence[RewardRequest]) -> list[float | None]:
+    def score(self, requests: Sequence[RewardRequest]) -> list[Scored]:
         """See ``ModelPart``.
 
         Raises:
@@ -87,5 +95,10 @@ class PreferencePart:
         """
         asked = [Pair(question_of(r), said(r), _reference(r)) for r in requests]
         comparisons = iter(self.judge.compare([pair for pair in asked if pair.a]))
-        values = [next(comparisons).value if pair.a else -_MOST for pair in asked]
-        return [None if value is None else value / _MOST for value in values]
+        return [
+            self._scored(next(comparisons)) if pair.a else Scored(-1.0, f"reward {self.name}: {_SILENT}") for pair in asked
+        ]
+
+    def _scored(self, comparison: Comparison) -> Scored:
+        value = None if comparison.value is None else comparison.value / _MOST
+        return Scored(value, comparison.reason and f"reward {self.name}: {comparison.reason}")

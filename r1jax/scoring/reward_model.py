@@ -29,6 +29,7 @@ from r1jax.data.template import check_template
 from r1jax.models.interface import Model
 from r1jax.rewards.record import RewardRequest
 from r1jax.scoring.judge_parts import question_of
+from r1jax.scoring.parts import Scored
 from r1jax.scoring.sequences import SequenceScorer
 from r1jax.sharding import Layout
 
@@ -85,14 +86,6 @@ def read_card(path: epath.PathLike) -> RewardCard:
         raise ValueError(f"{file} is not the card of a reward model: {error}") from None
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A score, or None and why."""
-
-    value: float | None
-    reason: str = ""
-
-
 class RewardModel:
     """A ``ModelPart`` that a reward model gives: the score itself, or the probability of "safe" where it is pointwise (bounded, so
     that no one verdict outweighs all other rewards).
@@ -131,20 +124,22 @@ class RewardModel:
         self.name = name
         self._params, self._tokenizer, self._card = model.params, model.tokenizer, card
         self._longest = longest or model.config.max_position_embeddings
+        self._vocabulary = model.config.vocab_size
         self._scorer = SequenceScorer(model.config, layout, longest=self._longest, rows=rows, compute_dtype=compute_dtype)
 
     def warm_up(self) -> None:
         """Compiles what any request may need."""
         self._scorer.warm_up(self._params)
 
-    def __call__(self, requests: Sequence[RewardRequest]) -> list[float | None]:
-        """See ``ModelPart``."""
-        return [scored.value for scored in self.score(requests)]
-
     def score(self, requests: Sequence[RewardRequest]) -> list[Scored]:
-        """What ``__call__`` gives, with the reasons where something is the matter."""
+        """See ``ModelPart``.
+
+        Raises:
+          ValueError: the tokenizer is of another model.
+        """
         found = self._encode(requests)
         places = [i for i, example in enumerate(found) if isinstance(example, Example)]
+        check_ids(f"reward {self.name}", [found[i].tokens for i in places], self._vocabulary)
         scores = self._scorer(self._params, [found[i].tokens for i in places])
         for i, score in zip(places, scores):
             found[i] = self._valued(score)
@@ -177,6 +172,19 @@ class RewardModel:
         if len(example.tokens) > self._longest:
             return Scored(None, f"reward {self.name}: {len(example.tokens)} tokens, the model reads {self._longest}")
         return example
+
+
+def check_ids(what: str, sequences: Sequence[np.ndarray], vocabulary: int) -> None:
+    """Refuses token ids that an embedding has no row for, where XLA would quietly take another's.
+
+    Raises:
+      ValueError: there are some.
+    """
+    highest = max((int(tokens.max()) for tokens in sequences), default=-1)
+    if highest >= vocabulary:
+        raise ValueError(
+            f"{what}: its tokenizer writes id {highest}, its embedding has {vocabulary} rows; the tokenizer is of another model"
+        )
 
 
 def _whole(request: RewardRequest) -> str:

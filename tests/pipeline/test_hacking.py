@@ -31,6 +31,7 @@ def test_what_is_measured():
     ]
     figures = monitored([*scored, sample(2, 0, 500, accuracy=1.0)])  # a reasoning sample is not watched here
     assert figures["model_reward_helpfulness"] == 0.0 and figures["model_reward_safety"] == 0.5
+    assert figures["model_reward_helpfulness_spread"] == pytest.approx((0.5 / 3) ** 0.5)  # 0.5, 0.5 and a group of one
     assert figures["scored_length"] == np.mean([10, 20, 90, 95])
     assert figures["scored_format"] == 0.75 and figures["scored_language"] == 0.75
     assert figures["scored_repetition"] == pytest.approx(0.15)
@@ -42,7 +43,8 @@ def test_what_is_measured():
 
 def test_equal_rewards_follow_nothing():
     equal = [sample(prompt, number, 10 + 7 * number, helpfulness=0.1) for prompt in range(3) for number in range(3)]
-    assert "model_reward_helpfulness_length" not in monitored(equal)
+    figures = monitored(equal)
+    assert "model_reward_helpfulness_length" not in figures and figures["model_reward_helpfulness_spread"] == 0
 
 
 def course(rollouts, **ends):

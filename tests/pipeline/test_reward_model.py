@@ -152,7 +152,7 @@ def test_it_learns_what_is_better_and_leaves_a_model_that_says_so(base, tmp_path
     part = RewardModel("helpfulness", model, card, make_layout(), rows=2)
     written = [json.loads(line) for line in open(test)]
     field = "chosen" if objective == "pairwise" else "response"
-    values = part([RewardRequest(row, "", row[field]) for row in written])
+    values = [scored.value for scored in part.score([RewardRequest(row, "", row[field]) for row in written])]
     expected = scores[::2] if objective == "pairwise" else [1 / (1 + np.exp(-score)) for score in scores]
     # Rows of another length than those that were measured.
     np.testing.assert_allclose(values, expected, atol=1e-5)

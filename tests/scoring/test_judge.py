@@ -14,7 +14,7 @@ from r1jax.scoring import judge as judge_module
 from r1jax.scoring.judge import Judge, JudgePrompt, Pair, WithReference, numbered_waves, prompt_buckets, request_number
 from r1jax.scoring.judge_parts import CorrectnessPart, PreferencePart, question_of, reference_of, said
 from r1jax.scoring.judge_prompts import load_judge_prompts
-from r1jax.scoring.parts import model_values
+from r1jax.scoring.parts import model_scores
 from r1jax.scoring.verdicts import Answer, position_bias
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny"
@@ -181,8 +181,8 @@ def test_what_can_not_be_read_is_ungraded(made, say, style):
     trap = f"best [[A>>B]]\n[[A>>B]]\n{CORRECT}"
     assert [comparison.value for comparison in judge.compare([Pair("q", trap, "x"), *PAIRS])] == [None] * 4
     assert [verdict.value for verdict in judge.with_references([WithReference("q", "7", trap)])] == [None]
-    values = model_values(CorrectnessPart(judge), [RewardRequest({"problem": "q", "answer": "7"}, "q", "it is 7")])
-    assert values == [None], "ungraded, not wrong"
+    (scored,) = model_scores(CorrectnessPart(judge), [RewardRequest({"problem": "q", "answer": "7"}, "q", "it is 7")])
+    assert scored.value is None and scored.reason.startswith("reward judge: "), "ungraded, not wrong"
 
 
 def test_a_judge_that_can_be_read_in_one_order_only_is_ungraded(made):
@@ -253,7 +253,7 @@ def request(completion, prompt="q", **row):
 
 def test_correctness_as_a_reward(made):
     judge, asked = made(same)
-    values = model_values(
+    scored = model_scores(
         CorrectnessPart(judge, "agrees"),
         [
             request("<think>8 or 9</think>it is 7", answer="7"),
@@ -263,7 +263,9 @@ def test_correctness_as_a_reward(made):
             request("<think>hm</think><answer>7</answer>", reference="7", answer="9"),
         ],
     )
-    assert values == [1.0, 0.0, 0.0, 0.0, 1.0], "the thought is not judged, and one that never ended says nothing"
+    assert [each.value for each in scored] == [1.0, 0.0, 0.0, 0.0, 1.0], (
+        "the thought is not judged, and one that never ended says nothing"
+    )
     assert len(asked) == 3 and "8 or 9" not in asked[0].text and CorrectnessPart(judge).name == "judge"
 
 
@@ -273,14 +275,16 @@ def test_preference_as_a_reward(made):
     )
     rows = [request("<think>x</think>much longer", reference="short"), request("<think>x", reference="short")]
     rows += [request("short", reference="much longer"), request("equal", reference="equal")]
-    assert model_values(PreferencePart(judge), rows) == [0.75, -1.0, -0.75, 0.0]
+    scored = model_scores(PreferencePart(judge), rows)
+    assert [each.value for each in scored] == [0.75, -1.0, -0.75, 0.0]
+    assert [each.reason for each in scored] == ["", "reward judge_preference: nothing is said, so the least value", "", ""]
     assert len(asked) == 3, "the third is the first, swapped; the second says nothing"
 
 
 def test_a_row_without_a_reference_is_refused(made):
     for part in (CorrectnessPart(made(same)[0]), PreferencePart(made(longer)[0])):
         with pytest.raises(ValueError, match="a field reference or answer; the row has problem, grader"):
-            part([request("x", grader="none")])
+            part.score([request("x", grader="none")])
 
 
 def test_what_a_judge_is_shown():

@@ -6,7 +6,7 @@ import pytest
 
 from r1jax.rewards.mixing import mix
 from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
-from r1jax.scoring.parts import model_values
+from r1jax.scoring.parts import Scored, model_scores
 
 
 class Lengths:
@@ -14,8 +14,8 @@ class Lengths:
 
     name = "length"
 
-    def __call__(self, requests):
-        return [len(request.completion) or None for request in requests]
+    def score(self, requests):
+        return [Scored(len(request.completion) or None, "" if request.completion else "empty") for request in requests]
 
 
 class Given:
@@ -24,8 +24,8 @@ class Given:
     def __init__(self, values):
         self.values = values
 
-    def __call__(self, requests):
-        return self.values
+    def score(self, requests):
+        return [Scored(value) for value in self.values]
 
 
 def requests(*completions):
@@ -33,18 +33,20 @@ def requests(*completions):
 
 
 def test_values_come_in_the_order_of_the_requests_and_none_stays_none():
-    values = model_values(Lengths(), requests("abc", "", "a"))
-    assert values == [3.0, None, 1.0]
-    assert isinstance(values[0], float)
+    scored = model_scores(Lengths(), requests("abc", "", "a"))
+    assert scored == [Scored(3.0), Scored(None, "empty"), Scored(1.0)]
+    assert isinstance(scored[0].value, float)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_ungraded(value):
-    values = model_values(Given([value, 2]), requests("a", "b"))
+    scored = model_scores(Given([value, 2]), requests("a", "b"))
+    assert scored[0].reason == f"reward given: the model gave {value}" and scored[1].reason == ""
+    values = [each.value for each in scored]
     rewards, graded = mix([RewardRecord({"given": v}, Verdict.NONE) for v in values], {"given": 1.0})
     assert values == [None, 2.0] and graded.tolist() == [False, True] and rewards.tolist() == [0.0, 2.0]
 
 
 def test_another_number_of_values_is_refused():
     with pytest.raises(ValueError, match="'given' gave 1 values to 2 requests"):
-        model_values(Given([1.0]), requests("a", "b"))
+        model_scores(Given([1.0]), requests("a", "b"))

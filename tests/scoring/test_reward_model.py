@@ -16,7 +16,7 @@ from r1jax.models import ModelConfig, abstract_params
 from r1jax.models.interface import Model
 from r1jax.models.published import PUBLISHED
 from r1jax.rewards import RewardRequest
-from r1jax.scoring.parts import model_values
+from r1jax.scoring.parts import model_scores
 from r1jax.scoring.reward_model import RewardCard, RewardModel, read_card
 from r1jax.scoring.sequences import SequenceScorer
 
@@ -54,31 +54,37 @@ def safety():
     return made(SAFETY, "safety")
 
 
+def values(model, requests):
+    return [scored.value for scored in model_scores(model, requests)]
+
+
 def request(completion, problem="How are you?", prompt="<user>How are you?", **row):
     return RewardRequest({"problem": problem, **row}, prompt, completion)
 
 
 def test_the_summary_alone_decides_helpfulness(helpfulness):
-    scores = helpfulness(
+    scores = values(
+        helpfulness,
         [
             request("<think>hm</think>Fine."),
             request("<think>a long and idle thought</think>\n\nFine. "),
             request("Fine."),
             request("hm</think>Fine.", prompt="<user>How are you?<think>\n"),
             request("<think>hm</think>Bad."),
-        ]
+        ],
     )
     assert scores[0] == scores[1] == scores[2] == scores[3] != scores[4]
     assert all(isinstance(score, float) for score in scores)
 
 
 def test_the_whole_response_decides_safety(safety):
-    thought, other, opened = safety(
+    thought, other, opened = values(
+        safety,
         [
             request("<think>hm</think>Fine."),
             request("<think>no</think>Fine."),
             request("hm</think>Fine.", prompt="<user>How are you?<think>"),
-        ]
+        ],
     )
     assert thought != other and thought == opened and 0 < thought < 1
 
@@ -97,9 +103,11 @@ def test_where_no_summary_is_the_score_is_the_lowest(helpfulness):
 
 
 def test_the_problem_is_the_row_s_and_the_template_the_model_s_own(helpfulness):
-    one, other = helpfulness([request("Fine.", prompt="A: hello"), request("Fine.", prompt="<|im_start|>user hello")])
+    one, other = values(
+        helpfulness, [request("Fine.", prompt="A: hello"), request("Fine.", prompt="<|im_start|>user hello")]
+    )
     assert one == other
-    (another,) = helpfulness([request("Fine.", problem="Who are you?")])
+    (another,) = values(helpfulness, [request("Fine.", problem="Who are you?")])
     assert another != one
 
 
@@ -112,7 +120,7 @@ def test_the_score_is_that_of_training_s_sequences(helpfulness, safety):
         (example,) = encode_responses([row], tokenizer, card.reads)
         (score,) = scorer(jax.device_put(random_params(CONFIG)), [example.tokens])
         expected = float(score) if card is HELPFULNESS else 1 / (1 + np.exp(-float(score)))
-        assert model([request("<think>hm</think>Fine.")]) == [pytest.approx(expected, abs=1e-12)]
+        assert values(model, [request("<think>hm</think>Fine.")]) == [pytest.approx(expected, abs=1e-12)]
 
 
 def many(count=17):
@@ -133,11 +141,11 @@ def test_no_batch_changes_a_score(architecture, compilations):
     model.warm_up()
     requests = many()
     compilations.clear()
-    together = model(requests)
+    together = values(model, requests)
     assert len(set(together)) == len(requests)
-    assert [model([each])[0] for each in requests[:5]] == together[:5]
-    assert model(requests[::-1]) == together[::-1]
-    assert model(requests[3:10]) == together[3:10]
+    assert [values(model, [each])[0] for each in requests[:5]] == together[:5]
+    assert values(model, requests[::-1]) == together[::-1]
+    assert values(model, requests[3:10]) == together[3:10]
     assert not compilations
 
 
@@ -150,7 +158,7 @@ def test_a_mesh_changes_little(helpfulness):
 
     params = jax.device_put(params, param_shardings(CONFIG, place))
     model = RewardModel("helpfulness", Model(CONFIG, params, Tokenizer.load(BPE)), HELPFULNESS, place, rows=4)
-    np.testing.assert_allclose(model(requests), helpfulness(requests), atol=1e-5)
+    np.testing.assert_allclose(values(model, requests), values(helpfulness, requests), atol=1e-5)
     with pytest.raises(ValueError, match="rows 3 do not divide over the mesh's 4 batch shards"):
         RewardModel("helpfulness", Model(CONFIG, params, Tokenizer.load(BPE)), HELPFULNESS, place, rows=3)
 
@@ -166,7 +174,7 @@ def test_what_cannot_be_scored_is_ungraded_and_the_others_are_scored(helpfulness
             request("<think>hm"),
         ]
     )
-    assert told[0].value == helpfulness([good])[0]
+    assert told[0].value == values(helpfulness, [good])[0]
     assert [scored.value for scored in told[1:4]] == [None] * 3 and told[4].value == -7.5
     reasons = [scored.reason for scored in told[1:4]]
     for reason, expected in zip(reasons, ("tokens, the model reads 160", "which ends a sequence", "no problem or question")):
@@ -180,18 +188,24 @@ def test_numbers_that_are_not_finite_are_ungraded(broken):
     model = made(params=params)
     (scored,) = model.score([request("Fine.")])
     assert scored.value is None and "the model gave" in scored.reason
-    assert model_values(model, [request("Fine.")]) == [None]
+
+
+def test_a_tokenizer_of_another_model_is_refused():
+    """XLA would read another token's row."""
+    model = made(config=dataclasses.replace(CONFIG, vocab_size=80))
+    with pytest.raises(ValueError, match="reward helpfulness: its tokenizer writes id .*, its embedding has 80 rows"):
+        model.score([request("Fine."), request("An answer of many words.")])
 
 
 def test_a_sure_verdict_on_safety_stays_a_probability():
     params = random_params(CONFIG)
     params["score"]["kernel"] *= 1e6
-    values = made(SAFETY, "safety", params=params)([request("Fine."), request("Bad."), request("Well well.")])
-    assert all(0 <= value <= 1 for value in values)
+    found = values(made(SAFETY, "safety", params=params), [request("Fine."), request("Bad."), request("Well well.")])
+    assert all(0 <= value <= 1 for value in found)
 
 
 def test_no_requests_no_scores(helpfulness):
-    assert helpfulness([]) == []
+    assert values(helpfulness, []) == []
 
 
 def test_what_is_no_reward_model_is_refused():

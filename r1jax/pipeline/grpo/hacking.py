@@ -24,7 +24,7 @@ Figures = Mapping[str, float]
 WATCHED_PARTS = ("language", "repetition", "format", "think_format")
 
 
-def _within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def within_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Deviations from the group's mean: the difference of prompts is no matter of the policy."""
     _, index = np.unique(groups, return_inverse=True)
     deviations = values - (np.bincount(index, values) / np.bincount(index))[index]
@@ -36,7 +36,8 @@ def monitored(samples: Sequence[GradedSample]) -> dict[str, float]:
     """What is watched of a rollout's samples that a model has scored; nothing where it scored none.
 
     Returns:
-      ``model_reward_<part>`` (mean), ``model_reward_<part>_length`` (correlation with the length in tokens, within groups; left out where
+      ``model_reward_<part>`` (mean), ``model_reward_<part>_spread`` (root mean square of the deviations from the group's mean, what
+      advantages are made of: 0 where the model says the same of all), ``model_reward_<part>_length`` (correlation with the length in tokens, within groups; left out where
       either is constant), and of the scored samples ``scored_length`` (tokens), ``scored_format`` (share in R1's or R1-Zero's
       format, which says nothing of the content), ``scored_repetition`` (share repeated) and ``scored_language``, as far as graded.
     """
@@ -47,20 +48,21 @@ def monitored(samples: Sequence[GradedSample]) -> dict[str, float]:
     groups = np.array([s.sequence.prompt_id for s in scored])
     figures = {"scored_length": float(lengths.mean())}
     for name in MODEL_REWARDS:
-        values = _part(scored, name)
+        values = part_of(scored, name)
         has = np.isfinite(values)
         if not has.any():
             continue
         figures[f"model_reward_{name}"] = float(values[has].mean())
-        deviations = (_within(x[has], groups[has]) for x in (values, lengths))
-        if (found := pearson(*deviations)) is not None:
+        own, length = (within_groups(x[has], groups[has]) for x in (values, lengths))
+        figures[f"model_reward_{name}_spread"] = float(np.sqrt(np.mean(own**2)))
+        if (found := pearson(own, length)) is not None:
             figures[f"model_reward_{name}_length"] = found
-    in_format = np.fmax(_part(scored, "format"), _part(scored, "think_format"))
-    watched = {"format": in_format, "language": _part(scored, "language"), "repetition": -_part(scored, "repetition")}
+    in_format = np.fmax(part_of(scored, "format"), part_of(scored, "think_format"))
+    watched = {"format": in_format, "language": part_of(scored, "language"), "repetition": -part_of(scored, "repetition")}
     return figures | {f"scored_{k}": float(np.nanmean(v)) for k, v in watched.items() if np.isfinite(v).any()}
 
 
-def _part(samples: Sequence[GradedSample], name: str) -> np.ndarray:
+def part_of(samples: Sequence[GradedSample], name: str) -> np.ndarray:
     """A part of each sample's reward; NaN where it could not be graded."""
     return np.array([np.nan if (v := s.record.parts.get(name)) is None else v for s in samples], np.float64)
 

@@ -11,7 +11,7 @@ from r1jax.pipeline.judging import load_judge
 from r1jax.pipeline.stage import Context
 from r1jax.rewards import RewardRequest
 from r1jax.scoring.judge_parts import CorrectnessPart, PreferencePart
-from r1jax.scoring.parts import ModelPart, model_values
+from r1jax.scoring.parts import ModelPart, Scored, model_scores
 from r1jax.scoring.reward_model import RewardModel, read_card
 
 Weights = Mapping[str, Mapping[str, float]]
@@ -22,6 +22,7 @@ def rule_parts(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in MODEL_REWARDS)
 
 
+REWARD_MODELS = ("helpfulness", "safety")  # inputs, and the parts that they give: a score, a real number
 JUDGE_PARTS = {"judge": CorrectnessPart, "judge_preference": PreferencePart}
 JUDGE_FORMS = {"judge": "reference", "judge_preference": "pair"}  # the prompts that they are asked by
 
@@ -41,13 +42,13 @@ class ModelRewards:
         for part in self._parts:
             part.warm_up()
 
-    def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, float | None]]:
+    def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, Scored]]:
         """The values of each request: of the parts with a weight for its type, 0 (logged, not counted) among them, and no others."""
-        found: list[dict[str, float | None]] = [{} for _ in requests]
+        found: list[dict[str, Scored]] = [{} for _ in requests]
         for part in self._parts:
             asked = [i for i, request in enumerate(requests) if self._needs(part.name, request)]
-            for i, value in zip(asked, model_values(part, [requests[i] for i in asked]) if asked else ()):
-                found[i][part.name] = value
+            for i, scored in zip(asked, model_scores(part, [requests[i] for i in asked]) if asked else ()):
+                found[i][part.name] = scored
         return found
 
     def _needs(self, part: str, request: RewardRequest) -> bool:
@@ -70,7 +71,7 @@ def load_model_rewards(
       ValueError: a model that can't give its reward, such as one without a scalar head.
     """
     parts: list[ModelPart] = []
-    for name in ("helpfulness", "safety"):
+    for name in REWARD_MODELS:
         if name in inputs:
             card, model = read_card(inputs[name]), load_model(inputs[name], context.layout.mesh, dtype)
             # Not all of its positions: the attention of 32,768 would not fit where this stage's own rows do.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -62,6 +63,18 @@ def check_prompts(source: config.DataSource, tokenizer: data.Tokenizer, longest:
     """
     if not any(0 < len(render(row, tokenizer).tokens) <= longest for row in data.load_prompts(source)):
         raise ValueError(f"no prompt of {source.path} fits max_prompt_tokens {longest}; raise it")
+
+
+def weighed_problems(
+    sources: Sequence[config.DataSource],
+    type_of: Callable[[Mapping[str, Any]], str],
+    weights: Mapping[str, Mapping[str, float]],
+    part: str,
+    most: int = 64,
+) -> list[str]:
+    """Some problems whose reward has a part: the first ``most`` of the sources."""
+    rows = (row for source in sources for row in data.load_prompts(source))
+    return [row.problem for row in itertools.islice((r for r in rows if part in weights.get(type_of(r.row), {})), most)]
 
 
 class PromptMix:

@@ -26,16 +26,17 @@ from r1jax.evaluation.grading import GradedSample
 from r1jax.models.precision import compute_dtype
 from r1jax.pipeline import records
 from r1jax.pipeline.checkpoints import Checkpoints
-from r1jax.pipeline.checks import check_judge_model
+from r1jax.pipeline.checks import check_judge_model, check_reward_model
 from r1jax.pipeline.collection import Collector, Rollout, WaveRequest
 from r1jax.pipeline.compiles import compile_counter
 from r1jax.pipeline.grpo.checks import check_settings, length_cap, reward_weights, type_of
+from r1jax.pipeline.grpo.grading import GradingWatch
 from r1jax.pipeline.grpo.hacking import WATCHED_PARTS, HackingWatch, monitored
 from r1jax.pipeline.grpo.learning import Learner
 from r1jax.pipeline.grpo.metrics import rollout_metrics
-from r1jax.pipeline.grpo.model_rewards import ModelRewards, load_model_rewards, rule_parts
+from r1jax.pipeline.grpo.model_rewards import REWARD_MODELS, ModelRewards, load_model_rewards, rule_parts
 from r1jax.pipeline.grpo.objective import rollout_advantages
-from r1jax.pipeline.grpo.prompts import PromptMix, check_prompts, check_rows, read_prompts
+from r1jax.pipeline.grpo.prompts import PromptMix, check_prompts, check_rows, read_prompts, weighed_problems
 from r1jax.pipeline.grpo.views import write_view
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.pipeline.tracking import Tracker
@@ -64,13 +65,18 @@ class GRPOStage:
         """See ``pipeline.Stage``.
 
         Raises:
-          ValueError: a model without a tokenizer, prompts of which none fits, rows whose reward can't be given.
+          ValueError: a model without a tokenizer, prompts of which none fits, rows whose reward can't be given, a reward model
+            that can't give it.
         """
         sources = [inputs[name] for name in ("data", "general") if name in inputs]
         for source in sources:
             self._check_rows(source)
         if "judge" in inputs:
             check_judge_model(f"stages.{self.name}.judging", inputs["judge"], self._settings.judging)
+        for name in REWARD_MODELS:
+            if name in inputs:
+                problems = weighed_problems(sources, self._type, reward_weights(self._settings), name)
+                check_reward_model(f"stages.{self.name}.{name}", inputs[name], problems)
         if "model" not in inputs:
             return
         tokenizer = checkpoint.load_tokenizer(inputs["model"])
@@ -80,7 +86,10 @@ class GRPOStage:
             check_prompts(source, tokenizer, self._settings.max_prompt_tokens)
 
     def _check_rows(self, source: config.DataSource) -> None:
-        check_rows(source, lambda row: type_of(row, self._settings), reward_weights(self._settings))
+        check_rows(source, self._type, reward_weights(self._settings))
+
+    def _type(self, row: Mapping[str, Any]) -> str:
+        return type_of(row, self._settings)
 
     def run(self, inputs: Mapping[str, Any], workdir: epath.Path, context: Context) -> Artefacts:
         """See ``pipeline.Stage``."""
@@ -150,6 +159,8 @@ class GRPORun:
         self.step = self.rollout = self.next_index = 0
         self.refreshed = 0  # refreshes of the reference so far
         self.watch = HackingWatch(workdir, settings.hacking, self.console.warn)
+        models = {part: inputs[name] for part, name in config.MODEL_REWARDS.items() if name in inputs}
+        self.grading = GradingWatch(workdir / "waves", settings.workers, models, self.weights, self.console.warn)
         self.warm_cap = 0  # the length cap that programs are compiled for
 
     def make_learner(self, dtype: Any) -> Learner:
@@ -301,7 +312,7 @@ class GRPORun:
         settings = self.settings
         sampled = collected.all_samples
         rewards, graded = mix_by_type([s.record for s in sampled], self._types(sampled), self.weights)
-        self._watch_grading(graded)
+        self.grading.look(self.rollout, sampled, self._types(sampled), graded)
         figures = rollout_metrics(sampled, [p.row for p in self.prompts], rewards, graded) | monitored(sampled)
         advantages, graded = rollout_advantages(
             [s.record for s in collected.samples],
@@ -361,16 +372,6 @@ class GRPORun:
                 f"update {self.step}: the sampler's log-probabilities differ from the trainer's by {difference:.1e} in the mean, "
                 f"over {bound:.0e} for {self.dtype.name}"
             )
-
-    def _watch_grading(self, graded: np.ndarray) -> None:
-        share, workers = float(np.mean(~graded)), self.settings.workers
-        if share > workers.stop_ungraded:
-            raise RuntimeError(
-                f"{share:.0%} of rollout {self.rollout} could not be graded, over workers.stop_ungraded "
-                f"{workers.stop_ungraded:.0%}; the reasons are in {self.workdir / 'waves'}"
-            )
-        if share > workers.warn_ungraded:
-            self.console.warn(f"{share:.0%} of rollout {self.rollout} could not be graded")
 
     def _track(self) -> None:
         try:
