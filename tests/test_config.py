@@ -128,6 +128,18 @@ STAGES = {
         ),
         ({"kind": "reward_model", "model": "base", "data": "stage:examples"}, "pairs are wanted"),
         (
+            {"kind": "reward_model", "objective": "pointwise", "model": "base", "data": "stage:pairs"},
+            "data: stage 'pairs' makes pairs, and labelled responses are wanted here; objective pairwise learns from pairs",
+        ),
+        (
+            {"kind": "reward_model", "objective": "pointwise", "model": "base", "data": "d", "held_out": "stage:pairs"},
+            "held_out: stage 'pairs' makes pairs, and labelled responses are wanted",
+        ),
+        (
+            {"kind": "reward_model", "objective": "pointwise", "model": "base", "data": "stage:examples"},
+            "stage 'examples' makes examples, and labelled responses are wanted",
+        ),
+        (
             {"kind": "grpo", "model": "base", "data": "d", "helpfulness": "stage:policy", "rewards": {"helpfulness": 1}},
             "helpfulness: stage 'policy' makes language models, and reward models are wanted",
         ),

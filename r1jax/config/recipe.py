@@ -164,7 +164,7 @@ def check_graph(recipe: Recipe) -> None:
                     raise RecipeError(
                         f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}"
                     )
-                _check_made(recipe, stage.kind, name, value.removeprefix("stage:"), where)
+                _check_made(recipe, stage, name, value.removeprefix("stage:"), where)
             elif value not in sources:
                 hint = "; a function of your own is judge_function" if name == "judge" and ":" in value else ""
                 raise RecipeError(f"{where}.{name}: nothing named {value!r}{hint or nearest(value, list(sources))}")
@@ -180,17 +180,22 @@ def check_graph(recipe: Recipe) -> None:
     _check_comparisons(recipe)
 
 
-def _check_made(recipe: Recipe, kind: str, name: str, maker: str, where: str) -> None:
+def _check_made(recipe: Recipe, stage: StageSettings, name: str, maker: str, where: str) -> None:
     """Refuses an input of a built-in stage that another built-in stage makes, but not as what it is taken for."""
-    made = MAKES.get(next(stage.kind for stage in recipe.stages if stage.name == maker))
+    made = MAKES.get(next(earlier.kind for earlier in recipe.stages if earlier.name == maker))
+    hint = ""
     if name in DATA_INPUTS:
-        wanted = ("pairs",) if kind == "reward_model" else ("examples",)
+        wanted = ("examples",)
+        if stage.kind == "reward_model":
+            pointwise = stage.settings.objective == "pointwise"
+            wanted = ("labelled responses",) if pointwise else ("pairs",)
+            hint = "; objective pairwise learns from pairs" if pointwise and made == "pairs" else ""
     else:
         wanted = ("reward models",) if name in ("helpfulness", "safety") else ("language models",)
-        if kind == "reward_model":  # one that goes on learning
+        if stage.kind == "reward_model":  # one that goes on learning
             wanted += ("reward models",)
-    if kind in BUILT_IN_KINDS and made is not None and made not in wanted:
-        raise RecipeError(f"{where}.{name}: stage {maker!r} makes {made}, and {wanted[0]} are wanted here")
+    if stage.kind in BUILT_IN_KINDS and made is not None and made not in wanted:
+        raise RecipeError(f"{where}.{name}: stage {maker!r} makes {made}, and {wanted[0]} are wanted here{hint}")
 
 
 def _check_model_rewards(stage: StageSettings, where: str) -> None:

@@ -129,7 +129,9 @@ def _rows(
 def _pair_row(row: Mapping[str, Any], source: DataSource, where: str) -> PairRow:
     for name in ("chosen", "rejected"):
         if row.get(name) is None:
-            raise DataError(f"{where}: no {name} among its fields {', '.join(map(str, row)) or '(none)'}")
+            other = any(row.get(field) is not None for field in ("safe", "label"))
+            hint = "; labelled responses are learnt with objective pointwise" if other else ""
+            raise DataError(f"{where}: no {name} among its fields {', '.join(map(str, row)) or '(none)'}{hint}")
     (before, chosen), (other, rejected) = (_answer(row[name], name, where) for name in ("chosen", "rejected"))
     if before != other:
         raise DataError(f"{where}: chosen and rejected answer different dialogues; they may differ in the last answer alone")
@@ -155,7 +157,8 @@ def _label(row: Mapping[str, Any], field: str, where: str) -> float:
     names = [field] if field else ["safe", "label"]
     name = next((name for name in names if row.get(name) is not None), None)
     if name is None:
-        raise DataError(f"{where}: no {' or '.join(names)} among its fields {', '.join(map(str, row)) or '(none)'}")
+        hint = "; pairs are learnt with objective pairwise" if {"chosen", "rejected"} <= row.keys() else ""
+        raise DataError(f"{where}: no {' or '.join(names)} among its fields {', '.join(map(str, row)) or '(none)'}{hint}")
     value = row[name]
     number = _LABELS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(number, (int, float)) or not 0 <= number <= 1:

@@ -153,6 +153,16 @@ USER, HELLO = {"role": "user", "content": "a"}, {"role": "assistant", "content":
         (pair_rows, {"problem": "a", "template": "cht", "chosen": "b", "rejected": "c"}, "unknown prompt template 'cht'"),
         (pair_rows, "[1]", "a row must be a JSON object, not list"),
         (labelled_rows, {"problem": "a", "response": "b"}, "no safe or label among its fields"),
+        (
+            labelled_rows,
+            {"problem": "a", "chosen": "b", "rejected": "c"},
+            "no safe or label among its fields problem, chosen, rejected; pairs are learnt with objective pairwise",
+        ),
+        (
+            pair_rows,
+            {"problem": "a", "response": "b", "safe": False},
+            "no chosen among its fields problem, response, safe; labelled responses are learnt with objective pointwise",
+        ),
         (labelled_rows, {"problem": "a", "response": "b", "label": 2}, "label must be true or false, a number from 0 to 1"),
         (labelled_rows, {"problem": "a", "response": "b", "label": "fine"}, "safe or unsafe, not 'fine'"),
         (labelled_rows, {"problem": "a", "safe": True}, "no response or completion among its fields"),

@@ -20,6 +20,7 @@ from r1jax.data import Tokenizer
 from r1jax.models import ModelConfig, abstract_params
 from r1jax.pipeline.reward_model.learning import Learner
 from r1jax.pipeline.reward_model.stage import RewardModelStage, check_settings
+from r1jax.pipeline.runner import run_recipe
 from r1jax.pipeline.stage import Context, StopRequested
 from r1jax.reporting import Console, results_table, write_report
 from r1jax.rewards import RewardRequest
@@ -313,6 +314,23 @@ def test_a_killed_run_ends_with_the_same_bits(base, tmp_path):
     report = Path(write_report(other)).read_text()
     for title in ("Scores of held-out data", "Reliability", "Score against length", "Calibration: expected error"):
         assert title in report
+
+
+@pytest.mark.parametrize(
+    "stage, message",
+    [
+        (
+            {"objective": "pointwise"},
+            "data.test: .*test.jsonl:1: no safe or label .*; pairs are learnt with objective pairwise",
+        ),
+        ({"objective": "pairwize"}, "stages.rm.objective 'pairwize' is unknown; did you mean 'pairwise'"),
+    ],
+)
+def test_an_objective_that_is_not_the_data_s_is_refused_before_any_stage(base, tmp_path, stage, message):
+    path = write_recipe(tmp_path, base, **stage)
+    with pytest.raises(config.RecipeError, match=message):
+        run_recipe(str(path), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -38,10 +38,10 @@ def check_data(recipe: config.Recipe) -> None:
     learnt = {(name, check_examples) for name, kind in read if kind in LEARN_EXAMPLES}
     learnt |= {(s.inputs.get("general", ""), check_examples) for s in recipe.stages if s.kind == "rejection_sampling"}
     learnt |= {(s.inputs.get("held_out", ""), check_examples) for s in recipe.stages if s.kind in LEARN_EXAMPLES}
+    judged = {"pairwise": check_pairs, "pointwise": check_labelled}
     for stage in recipe.stages:
-        if stage.kind == "reward_model":
-            check = check_pairs if stage.settings.objective == "pairwise" else check_labelled
-            learnt |= {(stage.inputs.get(name, ""), check) for name in ("data", "held_out")}
+        if stage.kind == "reward_model" and stage.settings.objective in judged:  # the stage itself refuses another
+            learnt |= {(stage.inputs.get(name, ""), judged[stage.settings.objective]) for name in ("data", "held_out")}
     for name, check in sorted(learnt, key=lambda each: (each[0], each[1].__name__)):
         try:
             if name in recipe.data:
