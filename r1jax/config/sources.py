@@ -16,8 +16,8 @@ class ModelSource:
 class DataSource:
     """A prompt set, or examples with completions.
 
-    ``path``: a file (``.jsonl``, ``.jsonl.gz``, ``.json``, ``.parquet``, ``.array_record``), a folder or a pattern of such
-    files, or ``tfds:NAME``, of which ``split`` says the part and ``data_dir`` the place (empty: ``TFDS_DATA_DIR``).
+    ``path``: a file (``.jsonl``, ``.jsonl.gz``, ``.json``, ``.csv``, ``.parquet``, ``.array_record``), a folder or a pattern of
+    such files, or ``tfds:NAME``, of which ``split`` says the part and ``data_dir`` the place (empty: ``TFDS_DATA_DIR``).
     ``template``, ``grader``, ``type`` (of prompt: whose reward weights hold, ``rewards_by_type``): for rows that name none.
     ``override_template``: in place of the rows' own too. ``limit``: the first so many rows only (0: all).
     ``prompt_field``, ``answer_field``: empty means the usual names (question, problem, Question/Body; answer, Answer).

@@ -93,7 +93,7 @@ def test_an_empty_shard_is_no_trouble_and_an_empty_set_is(tmp_path):
     [
         ("nothing.array_record", "there is no file"),
         ("nothing*.jsonl", "no file matches"),
-        ("empty", "holds no .jsonl, .jsonl.gz, .parquet or .array_record files"),
+        ("empty", "holds no .jsonl, .jsonl.gz, .csv, .parquet or .array_record files"),
         ("mixed", "files of several formats (.jsonl, .parquet); name one: *.jsonl"),
         ("short.array_record", "not a whole ArrayRecord file: ArrayRecord file should be at least 64KB big"),
         ("cut.array_record", "not a whole ArrayRecord file: Corrupted"),
@@ -145,6 +145,48 @@ def test_every_format_ends_in_one_suffix():
 def test_array_record_has_the_same_bytes_each_time():
     """What a killed stage writes again must be what it would have written."""
     assert array_record_bytes(ROWS) == array_record_bytes(ROWS) != array_record_bytes(ROWS[1:])
+
+
+# ---------------------------------------------------------------------------------------------- tables
+def test_a_table_of_text_with_commas(tmp_path):
+    """Quotes, commas and line ends within a cell; a byte order mark, either line end, blank lines."""
+    text = 'id,problem,answer\n\n1,"Say ""hi"", é.",\n2,"two\nlines",等\n3,\'a,-1\n'
+    expected = [
+        (3, {"id": "1", "problem": 'Say "hi", é.', "answer": ""}),
+        (4, {"id": "2", "problem": "two\nlines", "answer": "等"}),
+        (6, {"id": "3", "problem": "'a", "answer": "-1"}),
+    ]
+    path = tmp_path / "rows.csv"
+    for data in (text, "\ufeff" + text, text.removesuffix("\n")):
+        path.write_bytes(data.encode())
+        assert list(read_rows(DataSource(str(path)))) == [(f"{path}:{line}", row) for line, row in expected]
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    assert [row["id"] for row in rows_of(path)] == ["1", "2", "3"]
+    assert rows_of(tmp_path, limit=1) == [expected[0][1]]
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "table.csv has no rows"),
+        (b"problem,answer\n", "table.csv has no rows"),
+        (b"problem,answer\na,1\nb\n", "table.csv:3: 1 cells for the 2 columns problem, answer"),
+        (b"problem,answer\n\na,1,2\n", "table.csv:3: 3 cells for the 2 columns problem, answer"),
+        (b"problem,problem\na,1\n", "table.csv:1: the first line must name every column, each once, not 'problem', 'problem'"),
+        (b"problem,\na,1\n", "table.csv:1: the first line must name every column, each once, not 'problem', ''"),
+        ("problem,answer\na,1\né,2\n".encode("latin-1"), "table.csv:3: not text in UTF-8"),
+        (b'problem,answer\na,1\n"b,2\nc,3\n', "table.csv:3: not a row of CSV: unexpected end of data"),
+        (b'problem,answer\na,1\n"b"c,2\n', "table.csv:3: not a row of CSV: ',' expected after '\"'"),
+        (b"problem,answer\n" + b"a" * 200_000 + b",1\n", "table.csv:2: not a row of CSV: field larger than field limit"),
+        (b"prob,answer\na,1\n", "table.csv:2: no problem or question among its fields prob, answer"),
+        (b"problem;answer\na;1\n", "table.csv:2: no problem or question among its fields problem;answer"),
+    ],
+)
+def test_a_table_that_is_broken_is_named(data, message, tmp_path):
+    (tmp_path / "table.csv").write_bytes(data)
+    with pytest.raises(DataError) as raised:
+        load_prompts(DataSource("table.csv"), tmp_path)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 # ---------------------------------------------------------------------------------------------- TFDS

@@ -1,4 +1,4 @@
-"""Rows of data as they lie on disk: JSONL, JSON, Parquet and ArrayRecord files, one or many, and TFDS data sets by name."""
+"""Rows of data as they lie on disk: JSONL, JSON, CSV, Parquet and ArrayRecord files, one or many, and TFDS data sets by name."""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import gzip
+import io
 import json
 import re
 import zlib
@@ -82,7 +84,8 @@ def read_file(path: epath.Path) -> Rows:
     """The rows of one file; what has no known suffix is read as JSONL.
 
     Raises:
-      DataError: a line that is no JSON, a file that is not whole, no reader, a ``.json`` file that holds no list.
+      DataError: a line that is no JSON, a file that is not whole, no reader, a ``.json`` file that holds no list, a table of
+        which a row has not one cell for each column.
     """
     return READERS[format_of(path) or ".jsonl"](path)
 
@@ -115,6 +118,35 @@ def _json(path: epath.Path) -> Rows:
     if not isinstance(rows, list):
         raise DataError(f"{path}: a .json file must hold a list of rows, not {type(rows).__name__}")
     yield from enumerate(rows, 1)
+
+
+def _csv(path: epath.Path) -> Rows:
+    """A table (RFC 4180) whose first line names the columns. Every cell is text; a row has the number of its first line."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: not text in UTF-8: {error}") from None
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    names: list[str] = []
+    first = 1
+    try:
+        for cells in table:
+            if not names:
+                names = _columns(cells, f"{path}:{first}")
+            elif cells and len(cells) != len(names):
+                raise DataError(f"{path}:{first}: {len(cells)} cells for the {len(names)} columns {', '.join(names)}")
+            elif cells:
+                yield first, dict(zip(names, cells))
+            first = table.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}:{first}: not a row of CSV: {error}; mend the row, or convert the file to JSONL") from None
+
+
+def _columns(names: list[str], where: str) -> list[str]:
+    if not all(name.strip() for name in names) or len(set(names)) < len(names):
+        raise DataError(f"{where}: the first line must name every column, each once, not {', '.join(map(repr, names)):.80}")
+    return names
 
 
 def _parquet(path: epath.Path) -> Rows:
@@ -164,6 +196,7 @@ READERS: dict[str, Callable[[epath.Path], Rows]] = {
     ".jsonl": _jsonl,
     ".jsonl.gz": _gzipped,
     ".json": _json,
+    ".csv": _csv,
     ".parquet": _parquet,
     ".array_record": _array_record,
 }
