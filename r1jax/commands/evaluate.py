@@ -13,13 +13,15 @@ from r1jax.commands.output import check_file, only_json, plain
 from r1jax.commands.sampling import add_sampling_arguments, check_sampling
 from r1jax.config import BenchmarkSource, nearest
 from r1jax.rewards.graders import grader
+from r1jax.rewards.parts import part
 
 
 class Benchmark(NamedTuple):
-    """A known one: its file under R1JAX_DATA, the folder of data sets, and the grader of its rows."""
+    """A known one: its file under R1JAX_DATA, the folder of data sets, the grader of its rows and its reward parts."""
 
     file: str
     grader: str = BenchmarkSource.grader
+    parts: tuple[str, ...] = ()
 
 
 BENCHMARKS = {
@@ -30,6 +32,7 @@ BENCHMARKS = {
     "ifeval": Benchmark("instructions/ifeval.jsonl", "instructions"),
     "humaneval": Benchmark("code/HumanEval.jsonl.gz", "code"),
     "mbpp": Benchmark("code/mbpp_sanitized.json", "code"),
+    "xstest": Benchmark("safety/xstest.csv", "refusal", ("refuses_unsafe", "refuses_safe")),
 }
 
 
@@ -47,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grader", metavar="NAME", help=f"of rows without one (default {defaults.grader}, or the known benchmark's own)"
     )
+    parser.add_argument(
+        "--parts",
+        metavar="NAME,NAME",
+        help="reward parts whose means are shown (default: none, or the known benchmark's own)",
+    )
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N problems only (default: all)")
     add_sampling_arguments(
         parser,
@@ -61,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def find_benchmark(name: str) -> tuple[str, Benchmark]:
-    """The name of a known benchmark or of data, and where those lie (``data.rows``).
+    """The name of a known benchmark or of data, and where those lie (``data.rows``). A file that is named as a known benchmark's is
+    graded as that one.
 
     Raises:
       ValueError: neither, or a known benchmark whose file is not there.
@@ -71,7 +80,9 @@ def find_benchmark(name: str) -> tuple[str, Benchmark]:
     if is_tfds_name(name):
         return name.removeprefix("tfds:"), Benchmark(name)
     if Path(name).exists() or glob.has_magic(name):
-        return Path(name).name.partition(".")[0], Benchmark(os.path.abspath(name))
+        file = Path(name).name
+        known = next((each for each in BENCHMARKS.values() if Path(each.file).name == file), Benchmark(name))
+        return file.partition(".")[0], known._replace(file=os.path.abspath(name))
     if name not in BENCHMARKS:
         raise ValueError(f"--benchmark {name}: no such file, and no known benchmark{nearest(name, list(BENCHMARKS))}")
     folder = Path(os.environ.get("R1JAX_DATA", "../shared/data"))
@@ -91,7 +102,7 @@ def evaluate(arguments: argparse.Namespace, name: str, source: BenchmarkSource) 
     from r1jax.reporting import Console
 
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
-    with Console() as console, examine(arguments.model, layout, console) as ask:
+    with Console() as console, examine(arguments.model, layout, console, parts=source.parts) as ask:
         figures, samples = ask(name, source)
     if arguments.out:
         Path(arguments.out).write_text("".join(json.dumps(plain(s), ensure_ascii=False) + "\n" for s in samples), "utf-8")
@@ -112,6 +123,10 @@ def run(arguments: argparse.Namespace) -> int:
     named = arguments.grader or benchmark.grader
     if ":" not in named:  # a user's own is imported by the workers alone
         grader(named)
+    parts = benchmark.parts if arguments.parts is None else tuple(filter(None, arguments.parts.split(",")))
+    for each in parts:
+        if ":" not in each:
+            part(each)
     source = BenchmarkSource(
         path=benchmark.file,
         template=arguments.template,
@@ -123,6 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_tokens=arguments.max_tokens,
         seed=arguments.seed,
         split=arguments.split,
+        parts=parts,
     )
     if arguments.out:
         check_file("--out", arguments.out)

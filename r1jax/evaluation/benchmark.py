@@ -20,13 +20,14 @@ from r1jax.rewards.answer import extract_answer
 from r1jax.rewards.judgements import judgement_label, judgement_side
 from r1jax.rewards.mathematics import answer_key
 from r1jax.rewards.record import Verdict
+from r1jax.rewards.refusals import refuses
 from r1jax.rollout.wave import Wave
 
 
 def vote_of(completion: str, grader: str) -> Hashable | None:
     """What a completion's final answer is grouped by, without a look at the right one; None where it has no answer.
 
-    Mathematical equality, save for search problems and a judge's verdicts.
+    Mathematical equality, save for search problems, a judge's verdicts and refusals.
     """
     return VOTES.get(grader, answer_key)(completion)
 
@@ -41,6 +42,7 @@ VOTES: dict[str, Callable[[str], Hashable | None]] = {
     "search": _expression,
     "judgement": judgement_label,
     "judgement_side": judgement_side,
+    "refusal": refuses,
 }
 
 

@@ -106,6 +106,7 @@ GRADERS: dict[str, Grader] = {
     "instructions_loose": _lazily("instructions", "grade_instructions_loosely"),
     "judgement": _lazily("judgements", "grade_judgement"),
     "judgement_side": _lazily("judgements", "grade_judgement_side"),
+    "refusal": _lazily("refusals", "grade_refusal"),
     "exact": _exact,
     "none": _none,
 }

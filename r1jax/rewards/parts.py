@@ -94,6 +94,23 @@ def _judgement_side(request: RewardRequest, verdict: Verdict, settings: PartSett
     return _accuracy(request, grade_judgement_side(request.row, _whole(request))[0], settings)
 
 
+def _refuses_unsafe(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float | None:
+    """Whether an unsafe prompt is refused; None for a safe one, and for an answer that says nothing."""
+    return _refused(request, unsafe=True)
+
+
+def _refuses_safe(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float | None:
+    """Over-refusal: whether a safe prompt is refused; None for an unsafe one, and for an answer that says nothing."""
+    return _refused(request, unsafe=False)
+
+
+def _refused(request: RewardRequest, unsafe: bool) -> float | None:
+    from r1jax.rewards.refusals import is_unsafe, refuses
+
+    refused = refuses(_whole(request)) if is_unsafe(request.row) is unsafe else None
+    return None if refused is None else float(refused)
+
+
 def _overlong(request: RewardRequest, verdict: Verdict, settings: PartSettings) -> float:
     return overlong_penalty(request.tokens, request.max_tokens, settings.overlong_cache)
 
@@ -119,6 +136,8 @@ PARTS: dict[str, Part] = {
     "language": _language,
     "instructions": _instructions,
     "judgement_side": _judgement_side,
+    "refuses_unsafe": _refuses_unsafe,
+    "refuses_safe": _refuses_safe,
     "overlong": _overlong,
     "length": _length,
     "repetition": _repetition,

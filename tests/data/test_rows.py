@@ -172,7 +172,10 @@ def test_a_table_of_text_with_commas(tmp_path):
         (b"problem,answer\n", "table.csv has no rows"),
         (b"problem,answer\na,1\nb\n", "table.csv:3: 1 cells for the 2 columns problem, answer"),
         (b"problem,answer\n\na,1,2\n", "table.csv:3: 3 cells for the 2 columns problem, answer"),
-        (b"problem,problem\na,1\n", "table.csv:1: the first line must name every column, each once, not 'problem', 'problem'"),
+        (
+            b"problem,problem\na,1\n",
+            "table.csv:1: the first line must name every column, each once, not 'problem', 'problem'",
+        ),
         (b"problem,\na,1\n", "table.csv:1: the first line must name every column, each once, not 'problem', ''"),
         ("problem,answer\na,1\né,2\n".encode("latin-1"), "table.csv:3: not text in UTF-8"),
         (b'problem,answer\na,1\n"b,2\nc,3\n', "table.csv:3: not a row of CSV: unexpected end of data"),
