@@ -32,7 +32,7 @@ BENCHMARKS = {
     "ifeval": Benchmark("instructions/ifeval.jsonl", "instructions"),
     "humaneval": Benchmark("code/HumanEval.jsonl.gz", "code"),
     "mbpp": Benchmark("code/mbpp_sanitized.json", "code"),
-    "xstest": Benchmark("safety/xstest.csv", "refusal", ("refuses_unsafe", "refuses_safe")),
+    "xstest": Benchmark("safety/xstest.csv", "refusal", ("accuracy", "refuses_unsafe", "refuses_safe")),
 }
 
 
