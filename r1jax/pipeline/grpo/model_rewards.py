@@ -74,7 +74,7 @@ def load_model_rewards(
     for name in REWARD_MODELS:
         if name in inputs:
             card, model = read_card(inputs[name]), load_model(inputs[name], context.layout.mesh, dtype)
-            # Not all of its positions: the attention of 32,768 would not fit where this stage's own rows do.
+            # Not all of its positions: every bucket of lengths is compiled, and needs room beside the policy.
             longest = min(model.config.max_position_embeddings, longest_text(settings))
             made = {"rows": settings.rows_per_microbatch, "longest": longest, "compute_dtype": dtype}
             parts.append(RewardModel(name, model, card, context.layout, **made))
