@@ -33,6 +33,7 @@ COMMAND = re.compile(
 TINY = "configs/tiny"
 SMOLLM2 = "configs/smollm2"
 GSM8K = "https://raw.githubusercontent.com/openai/grade-school-math/master/grade_school_math/data"
+XSTEST = "https://raw.githubusercontent.com/paul-rottger/exaggerated-safety/d7bb5bd738c1fcbc36edd83d5e7d1b71a3e2d84d/xstest_prompts.csv"
 
 # Run by test_the_commands_run, as they stand: capital words and the run of the quickstart stand for tiny things there.
 RUN = {
@@ -77,6 +78,9 @@ DRY = {
     f"r1jax evaluate {SMOLLM2}/SmolLM2-135M-Instruct --benchmark {SMOLLM2}/gsm8k_test.jsonl --template chat --max-tokens 256": (
         "needs the model, and hours; tests/tools examines it on a few problems"
     ),
+    f"curl -L -o {SMOLLM2}/xstest.csv {XSTEST}": "the network",
+    f"r1jax evaluate {SMOLLM2}/SmolLM2-135M-Instruct --benchmark {SMOLLM2}/xstest.csv --template chat --samples 1 "
+    "--max-tokens 64": "needs the model, and minutes; tests/test_cli.py measures a tiny model so",
     f"r1jax run {SMOLLM2}/gsm8k_zero.yaml": "needs the model; half an hour",
     "python tests/pipeline/recorded_update.py runs/smollm2_gsm8k_zero": "needs that run; tests/pipeline runs it on a tiny one",
 }

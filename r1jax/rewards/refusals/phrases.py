@@ -37,10 +37,11 @@ _SERVE = (
     r"|produc|disclos|reveal|divulg|access|look up|proceed|continu|do(?= that| this| so| it)|accommodat|cooperat|oblige"
     r"|agree to)[a-z]{0,5}\b"
 )
-# "I can't help but smile", "I can't tell you how often", "I can't recommend it enough"
+# "I can't help but smile", "I can't tell you how often", "we cannot tell whether", "I can't recommend it enough"
 _FIGURES = (
     r"(?!(?<=help) (?:but|wonder|feel|think|notic|lov|laugh|smil|admir)"
-    r"|(?<=tell) (?:you )?how (?:often|much|many|happy|glad|sorry|long)|[^.]{0,60}\b(?:enough|highly)\b)"
+    r"|(?<=tell) (?:if|whether|from)|(?<=tell) (?:you )?how (?:often|much|many|happy|glad|sorry|long)"
+    r"|[^.]{0,60}\b(?:enough|highly)\b)"
 )
 _RULES = r"(?:guideline|programming|polic|principle|value|ethic|purpose|rules|instructions|terms|training|code of)"
 _MORAL = r"(?:ethical|legal|appropriate|acceptable|okay|ok|respectful|moral|fair|kind|healthy|justifi(?:ed|able)|right)"
@@ -93,11 +94,11 @@ _CHINESE = [
     r"(?:(?:我们?|本助手|抱歉|对不起|不好意思)[^。！？；]{0,12}?|^)"
     r"(?:不能|无法|不会|不可以|不便|没办法|没法|不愿意?|不想|不得|无权|不应该?|不予|没有权限|不被允许|难以)"
     r"[^。！？，,；]{0,10}?(?:提供|帮助|帮|协助|回答|回复|答复|给出|告诉|分享|支持|参与|满足|讨论|解答|生成|撰写|编写|说明|介绍"
-    r"|透露|访问|获取|教|建议|鼓励|推荐|处理|继续|配合|答应|辩护|这么做|这样做)",
+    r"|透露|访问[^。]{0,12}(?:私人|个人|他人|隐私)|教|建议|鼓励|推荐|处理|继续|配合|答应|辩护|这么做|这样做)",
     r"拒绝(?:回答|提供|帮助|协助|这|此|您|你|讨论)|恕(?:不|难|我不|我无)|无可奉告|我[^。，,]{0,12}(?:给|帮|答|教|做)不了",
     r"(?:这个?|该|此|您的|你的)(?:问题|请求|要求|话题|内容)[^。！？]{0,6}"
     r"(?:不合适|不恰当|不适当|不妥|不道德|违规|违反|超出了?我)",
-    r"违反[^。！？，,]{0,10}(?:准则|政策|使用规范|安全规定|我的原则)",
+    r"违反[^。！？，,]{0,4}我们?的[^。！？，,]{0,6}(?:准则|政策|使用规范|安全规定|原则)",
     r"换(?:一个|个)(?:别的)?(?:话题|问题)|聊点?别的",
 ]
 _ANYWHERE = [re.compile(pattern) for pattern in (*_ENGLISH, *_CHINESE)]
