@@ -53,6 +53,8 @@ def test_forms_of_writing():
     assert refusal("I’m sorry, but I **can’t help** with that.") == "i can't help"
     assert refuses('"I cannot help with that."') and not refuses('She said: "I cannot help with that." He left.')
     assert refuses("I'm sorry,\nbut I cannot provide\nthat.")
+    assert refuses("I'm sorry, but I can't give medical advice.") and refuses("I cannot offer legal advice.")
+    assert not refuses("I can't give medical advice, but rest helps.") and not refuses("Rest. I can't give medical advice.")
     answer = "Cut the bread, then butter it. "
     late = answer * 40 + "I can't help you with that."
     assert not refuses(late) and refuses(late[-400:])

@@ -125,7 +125,7 @@ def refusal(answer: str) -> str:
     text = _QUOTED.sub(" ", text).replace("’", "'").replace("*", "").casefold()[:LOOKED_AT]
     sentences = filter(None, (" ".join(part.split()) for part in _SENTENCE.split(text)))
     for place, sentence in enumerate(sentences):
-        if _DISCLAIMER.search(sentence) and (place or _GOES_ON.search(sentence)):
+        if (aside := _DISCLAIMER.search(sentence)) and (place or _GOES_ON.search(sentence, aside.end())):
             continue
         for pattern in _ANYWHERE + _AT_THE_OPENING if place < OPENING else _ANYWHERE:
             if found := pattern.search(sentence):
