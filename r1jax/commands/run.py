@@ -1,11 +1,13 @@
 """Walk a recipe; the same command resumes it.
 
-The last line on stdout is the work directory. Ctrl-C saves the state and ends with exit code 75.
+The last line on stdout is the work directory. Ctrl-C, SIGTERM and SIGHUP save the state and end with exit code 75; a second
+Ctrl-C ends at once, and then the last wave or update is done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 STOPPED = 75
@@ -31,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         workdir = run_recipe(arguments.recipe, arguments.workdir, arguments.overrides)
     except StopRequested as stopped:
-        print(f"r1jax run: {stopped}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone: that is what SIGHUP says
+            print(f"r1jax run: {stopped}", file=sys.stderr)
         return STOPPED
     print(workdir)
     return 0

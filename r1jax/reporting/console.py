@@ -80,6 +80,32 @@ class _Line:
     activity: tuple[str, str] = ("", "")  # phase, how far it is
 
 
+class _Lasting:
+    """A stream that may go away while others write to it: its terminal is closed, its pipe's reader (``| tee``) has ended. What can't
+    be written is dropped, and so is all that comes after it."""
+
+    def __init__(self, stream: TextIO):
+        self._stream, self._gone = stream, False
+
+    def write(self, text: str) -> int:
+        self._unless_gone(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._unless_gone(self._stream.flush)
+
+    def _unless_gone(self, do: Callable[..., object], *arguments: str) -> None:
+        if self._gone:
+            return
+        try:
+            do(*arguments)
+        except OSError:
+            self._gone = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class Console:
     """Where progress is drawn. Safe to call from one thread; every method returns at once.
 
@@ -91,7 +117,7 @@ class Console:
     """
 
     def __init__(self, stream: TextIO | None = None, interval: float = 20.0, clock: Callable[[], float] = time.monotonic):
-        self.stream = sys.stderr if stream is None else stream
+        self.stream = _Lasting(sys.stderr if stream is None else stream)
         self.interval = interval
         self.clock = clock
         self.terminal = bool(getattr(self.stream, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"

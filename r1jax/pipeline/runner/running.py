@@ -13,7 +13,7 @@ from etils import epath
 from r1jax import config
 from r1jax.pipeline.runner import status
 from r1jax.pipeline.runner import workdir as workdirs
-from r1jax.pipeline.runner.signals import stop_on_signals
+from r1jax.pipeline.runner.signals import StopFlag, stop_on_signals
 from r1jax.pipeline.stage import StopRequested
 from r1jax.reporting import Console
 from r1jax.reporting.exports import PACKAGES, exporting, missing_package
@@ -123,11 +123,27 @@ def importable(*folders: Path) -> Iterator[None]:
 
 
 def _run_recipe(path: str, workdir: str | None, overrides: Sequence[str]) -> epath.Path:
-    recipe = workdirs.resolve_paths(config.load_recipe(path, overrides), str(Path(path).parent))
+    with stop_on_signals() as stop:
+        recipe = workdirs.resolve_paths(config.load_recipe(path, overrides), str(Path(path).parent))
+        folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
+        exports = _check(recipe, folder)
+        if stop():
+            raise StopRequested(f"stopped by {stop.signal} before the run began; the same command begins it")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (NotADirectoryError, FileExistsError) as error:
+            raise workdirs.WorkdirError(f"{folder} lies below a file ({error}); choose another --workdir") from error
+        with workdirs.locked(folder):
+            workdirs.begin(folder, recipe)
+            _walk(recipe, folder, stop, exports)
+    return folder
+
+
+def _check(recipe: config.Recipe, folder: epath.Path) -> dict[str, Any]:
+    """Refuses what can't be run before anything is left on disk; returns what ``reporting.exports`` is asked for."""
     check_data(recipe)
     check_rewards(recipe)
     exports = check_exports(recipe)
-    folder = epath.Path(workdir if workdir is not None else f"runs/{recipe.name}")
     if folder.exists() and not folder.is_dir():
         raise workdirs.WorkdirError(f"{folder} is a file; choose another --workdir")
     if not (folder / workdirs.RECIPE).exists() or workdirs.is_untouched(folder):
@@ -135,30 +151,28 @@ def _run_recipe(path: str, workdir: str | None, overrides: Sequence[str]) -> epa
         from r1jax.pipeline.runner.walk import make_stages
 
         make_stages(recipe)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (NotADirectoryError, FileExistsError) as error:
-        raise workdirs.WorkdirError(f"{folder} lies below a file ({error}); choose another --workdir") from error
-    with workdirs.locked(folder), stop_on_signals() as stop:
-        workdirs.begin(folder, recipe)
-        from r1jax.pipeline.runner.walk import walk  # jax and all rooms, needed from here on
+    return exports
 
-        with Console() as console:
-            try:
-                with status.kept(folder), exporting(str(folder), console.warn, **exports):
-                    try:
-                        walk(recipe, folder, stop, console)
-                    except StopRequested:
-                        raise StopRequested(f"stopped by {stop.signal}; the same command goes on from {folder}") from None
-            except ValueError:  # refused before a stage did anything: there is nothing to show, and one line says why
-                if not workdirs.is_untouched(folder):
-                    write_views(folder, console)
-                raise
-            except BaseException:
+
+def _walk(recipe: config.Recipe, folder: epath.Path, stop: StopFlag, exports: dict[str, Any]) -> None:
+    """Walks the stages, and writes what is derived from their files however they end."""
+    from r1jax.pipeline.runner.walk import walk  # jax and all rooms, needed from here on
+
+    with Console() as console:
+        try:
+            with status.kept(folder), exporting(str(folder), console.warn, **exports):
+                try:
+                    walk(recipe, folder, stop, console)
+                except StopRequested:
+                    raise StopRequested(f"stopped by {stop.signal}; the same command goes on from {folder}") from None
+        except ValueError:  # refused before a stage did anything: there is nothing to show, and one line says why
+            if not workdirs.is_untouched(folder):
                 write_views(folder, console)
-                raise
+            raise
+        except BaseException:
             write_views(folder, console)
-    return folder
+            raise
+        write_views(folder, console)
 
 
 def check_exports(recipe: config.Recipe) -> dict[str, Any]:
