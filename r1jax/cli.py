@@ -62,7 +62,8 @@ def _is_told(error: Exception) -> bool:
     """Whether the message says enough: r1jax's own, and what the system refuses (a full disk, a folder without rights)."""
     if isinstance(error, OSError) and error.errno in SYSTEM_REFUSALS:
         return True
-    return type(error) is not RecursionError and isinstance(error, RuntimeError) and _is_ours(error)
+    ours = isinstance(error, (RuntimeError, FloatingPointError)) and _is_ours(error)  # the latter: a loss that is no number
+    return type(error) is not RecursionError and ours
 
 
 def _one_line(error: Exception) -> str:

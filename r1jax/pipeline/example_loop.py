@@ -146,8 +146,9 @@ class ExampleLoop:
         return json.loads((self._workdir / "updates" / f"{self.steps - 1:06d}" / "metrics.json").read_text())
 
     def _stop(self) -> NoReturn:
-        """Saves what a later session goes on from, and ends this one."""
-        self._save()
+        """Saves what a later session goes on from, and ends this one. Before the first update that is nothing."""
+        if self.step:
+            self._save()
         raise StopRequested
 
     def _save(self) -> None:

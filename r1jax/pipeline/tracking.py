@@ -40,11 +40,15 @@ class Tracker:
         self._benchmarks = {name: (source, data.load_prompts(source)) for name, source in sources.items()}
 
     def warm_up(self, params: Any) -> None:
-        """Compiles what the benchmarks need."""
+        """Compiles what the benchmarks need.
+
+        Raises:
+          SamplingStopped: the run was asked to stop.
+        """
         for source, rows in self._benchmarks.values():
             positions = self._sampler.config.max_position_embeddings
             _, wave = benchmark_wave(rows, self._tokenizer, source, self._stop_ids, positions)
-            self._sampler.warm_up(params, wave)
+            self._sampler.warm_up(params, wave, self._should_stop)
 
     def evaluate(self, params: Any, step: int) -> None:
         """Evaluates all benchmarks after ``step`` updates; what an earlier session evaluated is not done again.

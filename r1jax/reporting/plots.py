@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from r1jax.reporting.collect import Stage
 from r1jax.reporting.reward_models import reward_model
@@ -307,24 +308,37 @@ def _words(name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- the machine
+MOST_BARS = 12  # more are an area
+
+
+def _timed(timing: Sequence[Mapping[str, Any]]) -> str:
+    """What a file of times is of: a rollout, an update; where data are made, the waves that a session sampled from one model."""
+    if any(finite(one.get("rollout")) is not None for one in timing):
+        return "rollout"
+    return "update" if any(one.get("steps") for one in timing) else "set of waves"
+
+
+def _phase(x: Sequence[float], seconds: Sequence[Any], name: str, role: str) -> Figure:
+    """The seconds of a phase, to be stacked on those of others."""
+    at, y, _, _ = thin(x, seconds)
+    trace = {"x": at, "y": y, "name": name, "legendgroup": name}
+    if len(at) <= MOST_BARS:
+        return {**trace, "type": "bar", "marker": {"color": role}}
+    line = {"width": 0.5, "color": role}
+    return {**trace, "type": "scatter", "mode": "lines", "stackgroup": "phases", "line": line, "fillcolor": f"{role}-faint"}
+
+
 def machine(stage: Stage) -> Iterable[Figure]:
     """Where the time went, tokens per second, compilations."""
     if not stage.timing:
         return
     x = [i if finite(timing.get("rollout")) is None else timing["rollout"] for i, timing in enumerate(stage.timing)]
-    each = "update" if all(finite(timing.get("rollout")) is None for timing in stage.timing) else "rollout"
+    each = _timed(stage.timing)
     traces = []
     for number, (name, label) in enumerate(PHASES.items()):
         seconds = [timing.get(name) for timing in stage.timing]
         if any(map(finite, seconds)):
-            at, y, _, _ = thin(x, seconds)
-            area = {"x": at, "y": y, "type": "scatter", "mode": "lines", "stackgroup": "phases", "name": label}
-            area["legendgroup"] = label
-            if len(at) == 1:  # an area of one point is nothing to see
-                area |= {"mode": "markers", "marker": {"color": f"role:{number + 1}", "size": 8}}
-            traces.append(
-                {**area, "line": {"width": 0.5, "color": f"role:{number + 1}"}, "fillcolor": f"role:{number + 1}-faint"}
-            )
+            traces.append(_phase(x, seconds, label, f"role:{number + 1}"))
     if traces:
         yield make_figure(
             "phases",
@@ -334,13 +348,14 @@ def machine(stage: Stage) -> Iterable[Figure]:
             x=each,
             y="seconds",
             yaxis={"rangemode": "tozero"},
+            barmode="stack",
         )
     rate = [
         t["tokens"] / t["sample_s"] if finite(t.get("tokens")) and finite(t.get("sample_s")) else None for t in stage.timing
     ]
     if any(rate):
         traces = curve(x, rate, "sampled tokens per second", 0)
-        yield make_figure("speed", "Sampling speed", "", traces, x="rollout", y="tokens/s", yaxis={"rangemode": "tozero"})
+        yield make_figure("speed", "Sampling speed", "", traces, x=each, y="tokens/s", yaxis={"rangemode": "tozero"})
     compiles = [timing.get("compiles") for timing in stage.timing]
     if any(finite(c) is not None for c in compiles):
         bars = [(at, count) for at, count in zip(x, compiles) if finite(count)]

@@ -12,6 +12,7 @@ import hashlib
 import importlib.resources
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -130,6 +131,10 @@ def _render(values: Mapping[str, Any], trusted: Mapping[str, str]) -> str:
     page = importlib.resources.files("r1jax.reporting") / "page"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
     environment.filters["figure"] = number
+    # A name such as module:some_long_function breaks where its parts meet.
+    environment.filters["breakable"] = lambda text: markupsafe.Markup(
+        re.sub("([:_/])", r"\1<wbr>", str(markupsafe.escape(text)))
+    )
     template = environment.from_string((page / "report.html").read_text("utf-8"))
     return template.render(**values, **{name: markupsafe.Markup(text) for name, text in trusted.items()})
 

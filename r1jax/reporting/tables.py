@@ -156,8 +156,9 @@ def _moment(figures: Mapping[str, Any], usual: str) -> str:
 
 
 def comparisons(run: Run) -> Iterable[dict[str, Any]]:
-    """Each benchmark of each stage: ``stage, benchmark, detail``, ``columns`` (what before and after are called) and ``rows``
-    of figure, before, after, change, each ``(value, interval)``; the change's interval is paired by problem.
+    """Each benchmark of each stage: ``stage, benchmark, detail``, ``columns`` (what before and after are called; empty where
+    there is no such evaluation) and ``rows`` of figure, before, after, change, each ``(value, interval)``; the change's
+    interval is paired by problem.
     """
     changes = {(c.get("of"), c.get("benchmark")): c for c in run.compared if not c.get("what")}
     for result in run.results:
@@ -175,7 +176,7 @@ def comparisons(run: Run) -> Iterable[dict[str, Any]]:
                 "stage": str(result.get("name", "")),
                 "benchmark": benchmark,
                 "detail": f"{problems:,} × {samples}" if isinstance(problems, int) else "",
-                "columns": [_moment(old, "before"), _moment(new, "after")],
+                "columns": [_moment(old, "before") if old else "", _moment(new, "after") if new else ""],
                 "rows": rows,
             }
 
@@ -248,33 +249,39 @@ def stages_by_side(workdir: str | os.PathLike) -> Iterable[tuple[str, list[str],
         yield f"Stages on {table['benchmark']}", ["figure", *table["columns"]], rows
 
 
+# figure of an evaluation -> how a tile calls it and writes it
+_TILES = (
+    ("pass@1", "Accuracy (pass@1)", _share),
+    ("cons@k", "Majority vote", _share),
+    ("mean_tokens", "Response length", number),
+    ("reflection", "Reflecting", _share),
+)
+
+
+def _tiles_of(*sides: Mapping[str, Any], hint: str) -> list[dict[str, Any]]:
+    """The tiles of a benchmark's figures, before and after, or of those of them that there are."""
+    found = []
+    for name, label, write in _TILES:
+        there = [f for f in sides if (name, f.get("samples")) != ("cons@k", 1) and _is_number(f.get(name))]
+        if there:
+            before = write(there[0][name]) if len(there) == 2 else None
+            found.append({"label": label, "before": before, "after": write(there[-1][name]), "hint": hint})
+    return found
+
+
 def tiles(run: Run) -> list[dict[str, Any]]:
-    """The main figures: the first benchmark of the last stage that has one, before and after."""
+    """The main figures: the first benchmark of the last stage that was measured before and after; where none was yet, of the
+    last that was measured at all."""
+    alone: list[dict[str, Any]] = []
     for result in reversed(run.results):
         before, after = _figures_of(result, "before"), _figures_of(result, "after")
-        benchmark = next(iter(after or before), None)
-        if benchmark is None:
-            continue
-        old, new = before.get(benchmark, {}), after.get(benchmark, {})
-        found = []
-        for name, label, write in (
-            ("pass@1", "Accuracy (pass@1)", _share),
-            ("cons@k", "Majority vote", _share),
-            ("mean_tokens", "Response length", number),
-            ("reflection", "Reflecting", _share),
-        ):
-            there = [f for f in (old, new) if (name, f.get("samples")) != ("cons@k", 1) and _is_number(f.get(name))]
-            if there:
-                found.append(
-                    {
-                        "label": label,
-                        "before": write(there[0][name]) if len(there) == 2 else None,
-                        "after": write(there[-1][name]),
-                        "hint": f"{benchmark}, {result.get('name', '')}",
-                    }
-                )
-        return found
-    return []
+        for benchmark in dict.fromkeys([*before, *after]):
+            sides = [figures[benchmark] for figures in (before, after) if benchmark in figures]
+            found = _tiles_of(*sides, hint=f"{benchmark}, {result.get('name', '')}")
+            if found and len(sides) == 2:
+                return found
+            alone = alone or found
+    return alone
 
 
 def stage_rows(run: Run) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from r1jax.reporting.collect import Evaluation
 from r1jax.reporting.console import number as written
 
 MOST_POINTS = 400  # a longer curve is thinned to so many groups of steps: mean, and band from least to most
+FEW_STEPS = 8  # over so many each has its own tick
 LEAST_TO_SMOOTH = 60  # a shorter curve is drawn as it is
 
 Figure = dict[str, Any]
@@ -135,6 +136,9 @@ def make_figure(
     """A figure of the page. ``layout`` is added to plotly's, for example ``yaxis={"type": "log"}``."""
     yaxis = {"title": {"text": y}, **layout.pop("yaxis", {})}
     legend = _legend(traces, yaxis)
+    at = [place for trace in traces for place in trace["x"]]
+    few = bool(at) and all(isinstance(place, int) for place in at) and max(at) - min(at) <= FEW_STEPS
+    whole = {"dtick": 1} if few else {}  # no half steps
     spoken = "; ".join(f"{e['name']}: {e['first']} to {e['last']}" for e in legend)
     return {
         "key": key,
@@ -143,7 +147,7 @@ def make_figure(
         "legend": legend,
         "spoken": f"{title} against {x}. {spoken}",
         "data": traces,
-        "layout": {"xaxis": {"title": {"text": x}}, "yaxis": yaxis, "showlegend": False, **layout},
+        "layout": {"xaxis": {"title": {"text": x}, **whole}, "yaxis": yaxis, "showlegend": False, **layout},
     }
 
 

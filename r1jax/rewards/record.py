@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,16 @@ class RewardRecord:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RewardRecord:
         return cls(dict(value["parts"]), Verdict(value["verdict"]), value["reason"])
+
+
+def common_failure(records: Iterable[RewardRecord]) -> str:
+    """What most of the ungraded records say went wrong, in their own words; empty where none says anything.
+
+    Failures stand at the end of a reason, behind what the grader said.
+    """
+    said = Counter(record.reason.rpartition("; ")[2] for record in records)
+    del said[""]
+    return said.most_common(1)[0][0] if said else ""
 
 
 @dataclass(frozen=True)

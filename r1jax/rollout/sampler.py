@@ -154,11 +154,14 @@ class Sampler:
             with self.layout.use():
                 state = self._fit_bucket(state, wave, slots, active, length)
 
-    def warm_up(self, params: Any, wave: Wave) -> None:
+    def warm_up(self, params: Any, wave: Wave, should_stop: Callable[[], bool] | None = None) -> None:
         """Compiles every program that waves of these limits may need, on empty states, so that none compiles later.
 
         Of ``wave`` count ``max_tokens``, ``samples``, whether it is restricted, and the bucket of its longest prompt (let
         ``prompt_bucket`` cover all prompts); what it asks for is not sampled.
+
+        Raises:
+          SamplingStopped: ``should_stop``, looked at before the programs of each bucket, said so.
         """
         lengths, row_buckets = self._lengths(wave), self._row_buckets(wave)
         lanes, prompt_length = self._lanes(wave), self._prompt_length(wave)
@@ -166,6 +169,8 @@ class Sampler:
             decoding = self._programs.decoding_params(params)
             for rows in row_buckets:
                 for length in lengths:
+                    if should_stop is not None and should_stop():
+                        raise SamplingStopped
                     slots = Slots(wave, rows, lanes)
                     state = self._programs.empty(rows, lanes, prompt_length, length)
                     for fill in self._fill_sizes(wave, rows):

@@ -81,7 +81,7 @@ def world(tmp_path, tokenizer, layout, monkeypatch):
         def __init__(self, model, layout, settings, dtype):
             Sampler.slots.append(settings)
 
-        def warm_up(self, params, wave):
+        def warm_up(self, params, wave, should_stop=None):
             pass
 
         def run(self, params, wave, on_finished, should_stop=None, on_progress=None):

@@ -98,7 +98,7 @@ def world(tmp_path, tokenizer, monkeypatch):
         def __init__(self, model, layout, settings, dtype):
             pass
 
-        def warm_up(self, params, wave):
+        def warm_up(self, params, wave, should_stop=None):
             pass
 
         def run(self, params, wave, on_finished, should_stop=None, on_progress=None):

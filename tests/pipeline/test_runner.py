@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ import yaml
 
 from r1jax import cli, config
 from r1jax.pipeline import records, runner
-from r1jax.pipeline.runner import walk
+from r1jax.pipeline.runner import running, walk
+from r1jax.pipeline.runner.signals import stop_on_signals
 from r1jax.pipeline.runner.workdir import WorkdirError
 from r1jax.pipeline.stage import StopRequested
 
@@ -449,7 +451,86 @@ def test_a_second_interrupt_ends_at_once(process):
     while "stopping after saving" not in child.stderr.readline():
         assert child.poll() is None
     child.send_signal(signal.SIGINT)  # asleep inside an update, it has not looked at the flag
-    assert finish(child)[0] == -signal.SIGINT
+    code, _, err = finish(child)
+    assert code == -signal.SIGINT and "ended without saving; the same command goes on" in err
+
+
+# A main thread that is long in one call of C's, as while XLA compiles: no handler of Python's has its turn.
+DEAF = """
+import hashlib
+from r1jax.pipeline.runner.signals import stop_on_signals
+with stop_on_signals():
+    print("deaf", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+    print("heard", flush=True)
+"""
+
+
+def test_signals_are_answered_while_the_main_thread_is_deaf():
+    child = subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "deaf\n"
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    while "SIGINT: stopping after saving" not in child.stderr.readline():
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGINT and "ended without saving" in err and "heard" not in out
+
+
+@pytest.mark.parametrize(("before", "asked"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)], ids=["a shell's", "nohup"])
+def test_a_hangup_asks_to_stop_unless_it_is_ignored(before, asked, capfd):
+    former = signal.signal(signal.SIGHUP, before)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop() == asked and stop.signal == ("SIGHUP" if asked else None)
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    assert ("SIGHUP: stopping" in capfd.readouterr().err) == asked
+
+
+# Runs a command on a terminal of its own, closes the terminal after the first update, and says how the command ended.
+HANGUP = """
+import os, pty, signal, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-m", "r1jax.cli", *sys.argv[1:]])
+seen = b""
+while b"update 1" not in seen:
+    seen += os.read(terminal, 1024)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_is_a_stop_and_no_failure(home, tmp_path):
+    sets = [
+        "--set",
+        "stages.second.benchmarks=[]",
+        "--set",
+        "stages.first.benchmarks=[]",
+        "--set",
+        "stages.first.pause_at=1",
+    ]
+    command = ["run", str(home / "recipe.yaml"), "--workdir", str(tmp_path / "w"), *sets]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'modules'}:{os.environ.get('PYTHONPATH', '')}", "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", HANGUP, *command], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.stdout == "75\n", done.stderr
+    status = json.loads((tmp_path / "w/timing/status.json").read_text())
+    assert status["state"] == "stopped" and status["reason"].startswith("stopped by SIGHUP")
+
+
+def test_a_stop_while_the_input_is_checked_leaves_nothing(home, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(running, "check_rewards", lambda recipe: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["run", str(home / "recipe.yaml"), "--workdir", str(tmp_path / "w")]) == 75
+    assert "stopped by SIGTERM before the run began; the same command begins it" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_killed_run_leaves_no_lock_and_nothing_half_done(process, tmp_path):

@@ -104,6 +104,30 @@ def test_a_terminal_gets_a_line_in_place(monkeypatch):
     assert "a line that stays [bold]" in text  # no markup is read
 
 
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal], ids=["pipe", "terminal"])
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError(5, "Input/output error")], ids=["no reader", "no terminal"])
+def test_a_stream_that_goes_away_costs_the_lines_only(monkeypatch, kind, error):
+    monkeypatch.setenv("TERM", "xterm")
+
+    class Leaving(kind):
+        left = 2
+
+        def write(self, text):
+            if self.left == 0:
+                raise error
+            self.left -= 1
+            return super().write(text)
+
+    stream = Leaving()
+    with Console(stream, interval=0) as console, console.phase("zero"):
+        console.say("first")
+        for done in range(5):
+            console.progress("rl", done, 5, {"reward": 0.5})
+        console.warn("nobody reads this")
+        console.table("t", ["x"], [[1]])
+    assert stream.left == 0 and "first" in stream.getvalue() and "nobody" not in stream.getvalue()
+
+
 def test_a_terminal_shows_how_long_a_phase_has_taken(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")

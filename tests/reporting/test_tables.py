@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 from r1jax.reporting import compared_table, stages_by_side, write_report
-from r1jax.reporting.tables import compared_rows, comparisons, stage_tables
+from r1jax.reporting.tables import compared_rows, comparisons, stage_tables, tiles
 
 
 def figures(accuracy, **parts):
@@ -51,8 +51,18 @@ def test_one_stage_needs_no_such_table():
 
 def test_parts_stand_among_the_figures_before_and_after():
     compared = list(comparisons(SimpleNamespace(results=stages()[:1], compared=())))[0]
+    assert compared["columns"] == ["before", "after"]
     (row,) = [row for row in compared["rows"] if row[0] == "language"]
     assert row == ["language", ("–", ""), ("85.0%", " [84.0, 86.0]"), ("", "")]
+
+
+def test_a_stage_that_is_not_done_has_no_empty_column_and_gives_no_tile():
+    begun = {"name": "dev2", "before": {"easy": figures(0.99), "test": figures(0.6)}, "after": {}}
+    run = SimpleNamespace(results=[*stages(), begun], compared=())
+    assert [c["columns"] for c in comparisons(run)][-1] == ["before", ""]
+    assert {tile["hint"] for tile in tiles(run)} == {"test, dev1"} and tiles(run)[0]["before"] == "17.0%"
+    alone = tiles(SimpleNamespace(results=[begun]))
+    assert alone[0] == {"label": "Accuracy (pass@1)", "before": None, "after": "99.0%", "hint": "easy, dev2"}
 
 
 def paired(difference, low, high):

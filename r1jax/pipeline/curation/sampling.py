@@ -104,11 +104,11 @@ class ModelSource:
             speed = {"tok/s": round(tokens / (time.monotonic() - began))} if tokens else {}
             console.progress(self.name, done, sequences, speed)
 
-        if not _all_recorded(folder, request):
-            with compile_counter().planned(f"{self.name}: sampling", console.say):
-                first = min(request.prompts, request.prompts_per_wave)
-                sampler.warm_up(self._params, request.wave(prompts[:first], 0))
         try:
+            if not _all_recorded(folder, request):
+                with compile_counter().planned(f"{self.name}: sampling", console.say):
+                    first = min(request.prompts, request.prompts_per_wave)
+                    sampler.warm_up(self._params, request.wave(prompts[:first], 0), self._context.stop)
             yield from collector.waves(self._params, request, timing, show)
         except SamplingStopped:
             raise StopRequested from None

@@ -32,6 +32,7 @@ from r1jax.pipeline.curation.rewriting import grade_again, rewrite_by_model, rew
 from r1jax.pipeline.curation.sampling import ModelSource
 from r1jax.pipeline.stage import Artefacts, Context, StopRequested
 from r1jax.rewards import RewardPool, Verdict
+from r1jax.rewards.record import RewardRecord, common_failure
 from r1jax.scoring.judge_parts import reference_of
 
 THINK = "<think>"
@@ -173,11 +174,12 @@ class _Session:
         filters = make_filters(settings.filters, settings.form, settings.filter_settings, self.where)
         request = self._request(0, len(self.prompts), settings.samples_per_prompt, settings, settings.max_tokens)
         examples: list[Example] = []
-        ungraded = 0
+        ungraded: list[RewardRecord] = []
         for wave in self.model.sample(self.workdir, self.prompts, request, self.pool):
-            ungraded += sum(sample.record.verdict is Verdict.UNGRADED for sample in wave)
+            ungraded += [sample.record for sample in wave if sample.record.verdict is Verdict.UNGRADED]
             examples += self._passing(wave, filters)
-        self._watch_grading(ungraded / sum(self.tally.samples.values()), "graded")
+        why = common_failure(ungraded) or "no reason was given"
+        self._watch_grading(len(ungraded) / sum(self.tally.samples.values()), f"graded ({why})")
         return examples
 
     def _passing(self, samples: Iterable[GradedSample], filters: Sequence[Filter]) -> list[Example]:
@@ -219,8 +221,9 @@ class _Session:
         workers = self.settings.workers
         if share > workers.stop_ungraded:
             raise RuntimeError(
-                f"{share:.0%} of the samples could not be {what}, over workers.stop_ungraded {workers.stop_ungraded:.0%}; the "
-                f"reasons are in {self.workdir / 'waves'}"
+                f"{share:.0%} of the samples could not be {what}, over workers.stop_ungraded {workers.stop_ungraded:.0%}; all "
+                f"reasons are in {self.workdir / 'waves'}. What is recorded there stands: once the cause is mended, delete it "
+                "and give the same command again"
             )
         if share > workers.warn_ungraded:
             self.console.warn(f"{self.name}: {share:.0%} of the samples could not be {what}")

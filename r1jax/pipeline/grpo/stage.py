@@ -282,11 +282,14 @@ class GRPORun:
     def _warm_up(self, cap: int) -> None:
         """Compiles every program of the sampler under this cap; the steps compile in the first update that follows."""
         params = self.learner.rollout_params(self.state)
-        if not self.warm_cap:
-            self.tracker.warm_up(params)
-            if self.model_rewards is not None:
-                self.model_rewards.warm_up()
-        self.sampler.warm_up(params, self._request(cap).wave(self.prompts[:1], 0))
+        try:
+            if not self.warm_cap:
+                self.tracker.warm_up(params)
+                if self.model_rewards is not None:
+                    self.model_rewards.warm_up()
+            self.sampler.warm_up(params, self._request(cap).wave(self.prompts[:1], 0), self.context.stop)
+        except SamplingStopped:
+            self._stop()
         self.warm_cap = cap
 
     def _collect(self, cap: int) -> Rollout:
@@ -382,8 +385,12 @@ class GRPORun:
 
     # ------------------------------------------------------------------------------------------ stopping and resuming
     def _stop(self) -> NoReturn:
-        """Saves what a later session goes on from, and ends this one. Between rollouts, or while one is sampled."""
-        self._save()
+        """Saves what a later session goes on from, and ends this one. Between rollouts, or while one is sampled.
+
+        Before the first update that is nothing: the state is the model's, and finished waves are recorded.
+        """
+        if self.step:
+            self._save()
         raise StopRequested
 
     def _stop_between_updates(self) -> NoReturn:

@@ -11,7 +11,7 @@ other, so that the last one may take a few examples once more; a token counts as
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,15 @@ def check_settings(name: str, settings: config.SFTSettings) -> None:
         compute_dtype("cpu", settings.compute_dtype)
     except ValueError as error:
         raise config.RecipeError(f"{where}: {error}") from error
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """A sampler that was asked to stop ends the session."""
+    try:
+        yield
+    except SamplingStopped:
+        raise StopRequested from None
 
 
 class SFTStage:
@@ -178,7 +187,8 @@ class _Run:
     def _warm_up(self) -> None:
         """Compiles what is asked between updates; before the first one, measures what is held out."""
         if self.tracker is not None:
-            self.tracker.warm_up(self.learner.rollout_params(self.loop.state))
+            with _stopping():  # nothing has been learnt since this session began
+                self.tracker.warm_up(self.learner.rollout_params(self.loop.state))
         if self.held_out is not None:
             self.held_out.warm_up(self.loop.state.params)
             if self.loop.step == 0:
@@ -198,11 +208,8 @@ class _Run:
         self.console.say(f"{self.name}: held-out cross-entropy {found:.4f} after {self.loop.step:,} updates")
 
     def _track(self) -> None:
-        try:
-            with self.console.phase("benchmarks"):
-                self.tracker.evaluate(self.learner.rollout_params(self.loop.state), self.loop.step)
-        except SamplingStopped:
-            raise StopRequested from None
+        with _stopping(), self.console.phase("benchmarks"):
+            self.tracker.evaluate(self.learner.rollout_params(self.loop.state), self.loop.step)
 
     def _figures(self) -> dict[str, Any]:
         """What the stage learnt from, and how it ended."""
