@@ -64,13 +64,19 @@ class Chat:
         """What the model is given for the next turn: text and token ids.
 
         Raises:
-          ValueError: the conversation leaves no position for an answer.
+          ValueError: the message, or the conversation with it, leaves no position for an answer.
         """
         messages = [*self.messages, {"role": "user", "content": text}]
         rendered = self._model.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
         ids = self._model.tokenizer.encode(rendered)
-        if len(ids) >= self._model.config.max_position_embeddings:
-            raise ValueError(f"the conversation has {len(ids)} tokens and leaves no room for an answer; /new begins another")
+        positions = self._model.config.max_position_embeddings
+        if len(ids) >= positions:
+            alone = self._model.tokenizer.apply_chat_template(messages[-1:], add_generation_prompt=True)
+            tokens, remedy = len(self._model.tokenizer.encode(alone)), ": shorten it"
+            what = "the message"
+            if tokens < positions:
+                what, tokens, remedy = "the conversation", len(ids), "; /new begins another"
+            raise ValueError(f"{what} makes {tokens} tokens, the model has {positions} positions{remedy}")
         return rendered, ids
 
     def answer(self, text: str, ids: list[int], opening: str) -> Iterator[str]:
@@ -110,6 +116,16 @@ class Chat:
             self.messages += [{"role": "user", "content": text}, {"role": "assistant", "content": said}]
 
 
+def waiting(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces, with an ellipsis in the place of the first until it comes: a longer conversation may have to compile."""
+    yield "…"
+    erase = "\r\033[K"
+    for piece in filter(None, pieces):
+        yield erase + piece
+        erase = ""
+    yield erase
+
+
 def talk(chat: Chat, lines: Iterable[str], out: TextIO, colours: bool) -> None:
     """Answers each line until there are none."""
     for line in lines:
@@ -127,7 +143,7 @@ def talk(chat: Chat, lines: Iterable[str], out: TextIO, colours: bool) -> None:
             continue
         thinking = rendered.rstrip().endswith(THINK)
         pieces = chat.answer(text, ids, THINK + "\n" if thinking else "")
-        shown = dimmed(pieces, thinking) if colours else pieces
+        shown = dimmed(waiting(pieces), thinking) if colours else pieces
         try:
             for piece in shown:
                 print(piece, end="", file=out, flush=True)
@@ -166,6 +182,11 @@ def run(arguments: argparse.Namespace) -> int:
     from r1jax.models.precision import compute_dtype
     from r1jax.rollout import Sampler
 
+    if sys.stdin.isatty():
+        print(
+            f"loading {arguments.model}; Ctrl-C ends an answer, Ctrl-D the conversation, /new begins another",
+            file=sys.stderr,
+        )
     layout = sharding.layout(sharding.make_mesh(), sharding.ROLLOUT_RULES)
     dtype = compute_dtype(layout.platform)
     model = load_model(arguments.model, mesh=layout.mesh, dtype=dtype, rules=sharding.ROLLOUT_RULES, prediction=False)

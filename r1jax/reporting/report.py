@@ -34,7 +34,7 @@ _STATES = {
     "complete": "Complete",
     "running": "Running",
     "stopped": "Stopped; the same command goes on from here",
-    "failed": "Stopped by an error",
+    "failed": "Stopped by an error{where}; once its cause is mended, the same command goes on from here",
     "killed": "Ended without a word (killed, or the machine went down); the same command goes on from here",
     "": "Not finished",
 }
@@ -43,7 +43,8 @@ _STATES = {
 # ---------------------------------------------------------------------------------------------- parts of the page
 def _status(run: Run) -> dict[str, str]:
     done, total = sum(stage.complete for stage in run.stages), len(run.stages)
-    text = _STATES[run.state]
+    open_stage = next((stage.name for stage in run.stages if not stage.complete), "")
+    text = _STATES[run.state].format(where=f" in {open_stage}" if open_stage else "")
     if total > 1:
         text += f" · {done} of {total} stages complete"
     reason = run.reason if run.state == "failed" else ""

@@ -139,6 +139,8 @@ def make_figure(
     at = [place for trace in traces for place in trace["x"]]
     few = bool(at) and all(isinstance(place, int) for place in at) and max(at) - min(at) <= FEW_STEPS
     whole = {"dtick": 1} if few else {}  # no half steps
+    if few and max(at) == min(at):
+        whole["range"] = [at[0] - 0.9, at[0] + 0.9]
     spoken = "; ".join(f"{e['name']}: {e['first']} to {e['last']}" for e in legend)
     return {
         "key": key,

@@ -97,13 +97,24 @@ def test_the_conversation_is_kept_and_earlier_thinking_is_cut_as_the_template_sa
 def test_thinking_that_the_template_begins_is_dimmed_from_the_start():
     out = io.StringIO()
     talk(chat("hm</think>hello"), ["hi"], out, colours=True)
-    assert out.getvalue() == f"{DIM}hm</think>{PLAIN}hello\n"
+    assert out.getvalue() == f"{DIM}…\r\033[Khm</think>{PLAIN}hello\n"
+
+
+def test_an_empty_answer_leaves_no_ellipsis():
+    out = io.StringIO()
+    talk(chat(""), ["hi"], out, colours=True)
+    assert out.getvalue() == f"{DIM}…\r\033[K{PLAIN}\n"
 
 
 def test_a_new_conversation_forgets_and_a_full_one_says_so():
     one, out = chat("a</think>b", "c</think>d", positions=60), io.StringIO()
-    talk(one, ["hi", "x" * 80, "/new", "hi"], out, colours=False)
-    assert "leaves no room for an answer; /new begins another" in out.getvalue()
+    talk(one, ["hi", "x" * 80, "y" * 45, "/new", "hi", "/new", "z" * 58], out, colours=False)
+    refused = [line for line in out.getvalue().splitlines() if "tokens" in line]
+    assert refused == [
+        "the message makes 93 tokens, the model has 60 positions: shorten it",
+        "the conversation makes 67 tokens, the model has 60 positions; /new begins another",
+        "the message makes 71 tokens, the model has 60 positions: shorten it",
+    ]
     assert (
         len(one._sampler.waves) == 2
         and one._sampler.waves[0].prompts[0].tolist() == one._sampler.waves[1].prompts[0].tolist()

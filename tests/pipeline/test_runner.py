@@ -130,6 +130,11 @@ def run(home, *overrides, workdir=None):
     return runner.run_recipe(str(home / "recipe.yaml"), workdir, overrides)
 
 
+def import_path(folder):
+    """For a process of its own: the folder, and where this one looks first."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
 def clocks(workdir):
     return [json.loads(p.read_text())["clock"] for p in sorted(workdir.glob("stages/*/updates/*/metrics.json"))]
 
@@ -408,7 +413,7 @@ def process(home, tmp_path):
 
     def start(*overrides, wait=True):
         sets = [a for o in ("stages.second.benchmarks=[]", "stages.first.benchmarks=[]", *overrides) for a in ("--set", o)]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "modules"), "XLA_FLAGS": ""}
+        environment = {**os.environ, "PYTHONPATH": import_path(tmp_path / "modules"), "XLA_FLAGS": ""}
         child = subprocess.Popen(
             [sys.executable, "-m", "r1jax.cli", "run", str(home / "recipe.yaml"), "--workdir", str(tmp_path / "w"), *sets],
             stdout=subprocess.PIPE,
@@ -517,7 +522,7 @@ def test_a_closed_terminal_is_a_stop_and_no_failure(home, tmp_path):
         "stages.first.pause_at=1",
     ]
     command = ["run", str(home / "recipe.yaml"), "--workdir", str(tmp_path / "w"), *sets]
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'modules'}:{os.environ.get('PYTHONPATH', '')}", "XLA_FLAGS": ""}
+    environment = {**os.environ, "PYTHONPATH": import_path(tmp_path / "modules"), "XLA_FLAGS": ""}
     done = subprocess.run(
         [sys.executable, "-c", HANGUP, *command], capture_output=True, text=True, env=environment, timeout=300
     )

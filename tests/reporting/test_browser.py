@@ -93,7 +93,7 @@ class Browser:
 
     def close(self):
         with contextlib.suppress(Exception):
-            self.call("", None, "DELETE")
+            self.command("Browser.close")  # chromedriver alone may leave it running
         self.driver.terminate()
         self.driver.wait()
 
