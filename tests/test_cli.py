@@ -150,10 +150,11 @@ def test_what_failed_is_told_from_what_was_refused(error, code, monkeypatch, cap
     assert captured.err.endswith("; make room and give the same command again\n") == ("OSError" in error)
 
 
-def test_a_failure_that_r1jax_reports_has_no_traceback(monkeypatch, capsys):
+@pytest.mark.parametrize("kind", ["RuntimeError", "FloatingPointError"])
+def test_a_failure_that_r1jax_reports_has_no_traceback(monkeypatch, capsys, kind):
     from r1jax.commands import models
 
-    monkeypatch.setattr(models, "run", lambda arguments: exec("raise RuntimeError('broke')", {"__name__": "r1jax.x"}))
+    monkeypatch.setattr(models, "run", lambda arguments: exec(f"raise {kind}('broke')", {"__name__": "r1jax.x"}))
     assert cli.main(["models"]) == 1
     assert capsys.readouterr().err == "r1jax models: failed: broke\n"
 

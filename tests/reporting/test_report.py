@@ -141,6 +141,28 @@ def test_a_run_that_is_going_on(make_run):
     assert "Before and after each stage" in page.text  # from the evaluations so far
 
 
+def test_a_run_that_failed_says_where_why_and_what_next(make_run):
+    workdir = make_run(1, evaluations=1, complete=False)
+    with open(f"{workdir}/timing/status.json", "w") as file:
+        json.dump({"state": "failed", "reason": "RuntimeError: <b>81% of rollout 2", "process": 1}, file)
+    page = Page(write_report(workdir))
+    assert "Stopped by an error in r1_zero; once its cause is mended, the same command goes on from here." in page.text
+    assert "RuntimeError: <b>81% of rollout 2" in page.text and "failed · 1 of 100 steps" in page.text
+    # One step: no axis shows a half one, or one before the first; and no column is empty.
+    curves = [f["layout"]["xaxis"] for f in page.figures if f["layout"]["xaxis"]["title"]["text"] == "step"]
+    assert curves and all(axis["dtick"] == 1 for axis in curves)
+    assert any(axis.get("range") == [-0.9, 0.9] for axis in curves)
+    assert "beforeafter" not in "".join(page.words).replace("\n", "").replace(" ", "")
+
+
+def test_few_times_are_bars_and_many_are_areas(make_run):
+    def phases(steps):
+        figures = [f for stage in collect(make_run(steps)).stages for _, _, fs in sections(stage) for f in fs]
+        return {trace["type"] for f in figures if f["key"] == "phases" for trace in f["data"]}
+
+    assert phases(3) == {"bar"} and phases(40) == {"scatter"}
+
+
 def test_a_run_that_has_only_begun(make_run):
     workdir = make_run(0, evaluations=0, complete=False)
     page = Page(write_report(workdir))

@@ -152,6 +152,13 @@ def test_a_wave_is_what_teacher_forcing_and_the_sequences_numbers_say(whole):
 
 
 @pytest.mark.slow
+def test_a_warm_up_can_be_stopped_between_buckets(moving):
+    looks = []
+    with pytest.raises(SamplingStopped):
+        moving.warm_up(PARAMS, WAVE, lambda: bool(looks.append(None) or len(looks) == 2))
+    assert len(looks) == 2
+
+
 def test_nothing_compiles_after_warm_up_whatever_the_wave(moving, compiled):
     moving.warm_up(PARAMS, WAVE)
     other = weights(1)
