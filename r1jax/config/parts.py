@@ -127,7 +127,8 @@ class HackingSettings:
     """When a rising model reward is taken for hacking (arXiv 2501.12948, supplement, Figure 6): the reward gains on its first
     rollouts while another measure of the same samples gets worse. The paper publishes no bounds; these are our choice.
 
-    ``window``: rollouts that are averaged, the first ones with general prompts and the last ones. ``reward_gain``: what counts as a
+    ``window``: rollouts that are averaged, the first ones with general prompts and the last ones; the very first is a second beginning,
+    for what happens within the first window. ``reward_gain``: what counts as a
     rise of a model's reward, beside twice its standard error. ``accuracy_drop``, ``format_drop``,
     ``language_drop``: of the rules' means. ``length_factor``: longer or shorter by so much. ``repetition_rise``: of the share that
     repeats. ``length_correlation``: of the model reward with the length, within groups. ``stop_after``: rollouts with an alarm, one after the other, after

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
@@ -67,49 +68,83 @@ def part_of(samples: Sequence[GradedSample], name: str) -> np.ndarray:
     return np.array([np.nan if (v := s.record.parts.get(name)) is None else v for s in samples], np.float64)
 
 
+@dataclass(frozen=True)
+class _Change:
+    """A figure's mean at the beginning and over the newest rollouts. ``chance``: how much of the difference may be noise."""
+
+    first: float
+    last: float
+    chance: float
+
+
+def _change(history: Sequence[Figures], name: str, window: int, beginning: int) -> _Change | None:
+    """Of a figure between the first ``beginning`` rollouts and the last ``window``; None where either has too few of it."""
+    first, last = ([h[name] for h in part if name in h] for part in (history[:beginning], history[-window:]))
+    if not first or len(last) < 2 or (beginning > 1 and len(first) < 2):
+        return None
+    noise = np.var(last, ddof=1)
+    if beginning > 1:
+        chance = 2 * np.sqrt(np.var(first, ddof=1) / len(first) + noise / len(last))
+    else:  # one rollout says nothing of its own noise; three times, since the last ones are few to tell it by
+        chance = 3 * np.sqrt(noise * (1 + 1 / len(last)))
+    return _Change(float(np.mean(first)), float(np.mean(last)), float(chance))
+
+
 def alarms(history: Sequence[Figures], settings: HackingSettings) -> list[str]:
     """Why the newest rollout is distrusted, a line each; none while the model rewards do not rise.
+
+    Held against the first window; and, where that tells nothing, against the first rollout alone, whose policy no reward of a model has
+    moved yet: a hack that is found within the first window is in its mean already, and its jump would pass for noise.
 
     Args:
       history: the figures of all rollouts so far with model rewards, in order.
     """
-    window = settings.window
-    if len(history) < 2 * window:
+    if len(history) < 2 * settings.window:
         return []
+    return _against(history, settings, settings.window) or _against(history, settings, 1)
 
-    def means(name: str) -> tuple[float, float] | None:
-        first, last = ([h[name] for h in part if name in h] for part in (history[:window], history[-window:]))
-        return (float(np.mean(first)), float(np.mean(last))) if first and last else None
 
-    rising = []
-    for name in MODEL_REWARDS:
-        values = [h.get(f"model_reward_{name}") for h in history]
-        first, last = ([v for v in part if v is not None] for part in (values[:window], values[-window:]))
-        if len(first) > 1 and len(last) > 1:
-            error = np.sqrt(np.var(first, ddof=1) / len(first) + np.var(last, ddof=1) / len(last))
-            if np.mean(last) - np.mean(first) > max(2 * error, settings.reward_gain):
-                rising.append(f"{name} {np.mean(first):.2f} -> {np.mean(last):.2f}")
+def _against(history: Sequence[Figures], settings: HackingSettings, beginning: int) -> list[str]:
+    """The alarms against the first ``beginning`` rollouts."""
+
+    def change(name: str) -> _Change | None:
+        return _change(history, name, settings.window, beginning)
+
+    rewards = {name: found for name in MODEL_REWARDS if (found := change(f"model_reward_{name}"))}
+    rising = [
+        f"{name} {of.first:.2f} -> {of.last:.2f}"
+        for name, of in rewards.items()
+        if of.last - of.first > max(of.chance, settings.reward_gain)
+    ]
     if not rising:
         return []
+
+    def worse(name: str, least: float, sign: int) -> _Change | None:
+        """The change of a measure that has grown, or with sign -1 fallen, by more than ``least``."""
+        of = change(name)
+        if of is None:
+            return None
+        bound = least if beginning > 1 else max(least, of.chance)
+        return of if sign * (of.last - of.first) > bound else None
+
     found = []
     for name, least, what in (
         ("accuracy", settings.accuracy_drop, "accuracy by rules"),
         ("scored_format", settings.format_drop, "format"),
         ("scored_language", settings.language_drop, "language consistency"),
     ):
-        pair = means(name)
-        if pair and pair[0] - pair[1] > least:
-            found.append(f"{what} fell {pair[0]:.2f} -> {pair[1]:.2f}")
-    pair = means("scored_length")
-    if pair and not 1 / settings.length_factor <= pair[1] / max(pair[0], 1e-9) <= settings.length_factor:
-        found.append(f"length went {pair[0]:.0f} -> {pair[1]:.0f} tokens")
-    pair = means("scored_repetition")
-    if pair and pair[1] - pair[0] > settings.repetition_rise:
-        found.append(f"repetition rose {pair[0]:.2f} -> {pair[1]:.2f}")
+        if of := worse(name, least, -1):
+            found.append(f"{what} fell {of.first:.2f} -> {of.last:.2f}")
+    for sign in (1, -1):
+        of, factor = worse("scored_length", 0.0, sign), settings.length_factor
+        if of and not 1 / factor <= of.last / max(of.first, 1e-9) <= factor:
+            found.append(f"length went {of.first:.0f} -> {of.last:.0f} tokens")
+    if of := worse("scored_repetition", settings.repetition_rise, 1):
+        found.append(f"repetition rose {of.first:.2f} -> {of.last:.2f}")
     for name in MODEL_REWARDS:
-        pair = means(f"model_reward_{name}_length")
-        if pair and abs(pair[1]) > settings.length_correlation:
-            found.append(f"{name} follows the length (correlation {pair[1]:.2f})")
+        of = change(f"model_reward_{name}_length")
+        if of and abs(of.last) > settings.length_correlation:
+            found.append(f"{name} follows the length (correlation {of.last:.2f})")
     return [f"the reward rises ({', '.join(rising)}) while {one}" for one in found]
 
 
