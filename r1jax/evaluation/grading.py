@@ -158,7 +158,7 @@ def sample_and_grade(
 
 
 def _joined(record: RewardRecord, own: Mapping[str, Scored]) -> RewardRecord:
-    """The rules' record with what models gave, and with their reasons."""
+    """The rules' record with what models gave, and with their reasons: failures at the end (``rewards.record.common_failure``)."""
     parts = {**record.parts, **{name: scored.value for name, scored in own.items()}}
-    reasons = [*(scored.reason for scored in own.values()), record.reason]
-    return dataclasses.replace(record, parts=parts, reason="; ".join(filter(None, reasons)))
+    failed, told = ([s.reason for s in own.values() if (s.value is None) is missing] for missing in (True, False))
+    return dataclasses.replace(record, parts=parts, reason="; ".join(filter(None, [*told, record.reason, *failed])))

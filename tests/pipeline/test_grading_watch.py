@@ -5,13 +5,22 @@ import pytest
 from etils import epath
 
 from r1jax.config import WorkerSettings
-from r1jax.evaluation.grading import GradedSample
+from r1jax.evaluation.grading import GradedSample, _joined
 from r1jax.pipeline.grpo.grading import GradingWatch
-from r1jax.rewards.record import RewardRecord, Verdict
+from r1jax.rewards.record import RewardRecord, Verdict, common_failure
 from r1jax.rollout.wave import SampledSequence
+from r1jax.scoring.parts import Scored
 
 WEIGHTS = {"reasoning": {"accuracy": 1.0}, "general": {"helpfulness": 1.0, "format": 1.0, "language": 0.0}}
 BROKEN = "reward helpfulness: the model gave inf"
+
+
+def test_a_model_s_failure_stands_behind_what_the_rules_said():
+    record = RewardRecord({"format": 1.0}, Verdict.NONE, "the prompt has no right answer")
+    own = {"helpfulness": Scored(None, BROKEN), "safety": Scored(0.1, "reward safety: no final summary")}
+    joined = _joined(record, own)
+    assert joined.reason == f"reward safety: no final summary; the prompt has no right answer; {BROKEN}"
+    assert joined.parts == {"format": 1.0, "helpfulness": None, "safety": 0.1} and common_failure([joined]) == BROKEN
 
 
 def sample(number, helpfulness, type_="general", said=None, reason="", **parts):

@@ -13,6 +13,7 @@ from r1jax.evaluation.grading import GradedSample
 from r1jax.pipeline.grpo.hacking import part_of, within_groups
 from r1jax.pipeline.grpo.model_rewards import REWARD_MODELS
 from r1jax.rewards.mixing import weights_of_type
+from r1jax.rewards.record import common_failure
 
 FEW_TEXTS = 8  # of fewer it is no wonder that they have one score
 # A part that differs by so many times more than all others of its prompts could, each of them from 0 to 1, leaves them nothing to say.
@@ -97,9 +98,9 @@ class GradingWatch:
         for sample, type_ in ungraded:
             needed = (name for name, weight in weights_of_type(type_, self._weights).items() if weight)
             parts.update(name for name in needed if sample.record.parts.get(name) is None)
-        reasons = Counter(sample.record.reason for sample, _ in ungraded if sample.record.reason)
+        reason = common_failure(sample.record for sample, _ in ungraded)
         told = ", ".join(f"{self._name(name)} {count}" for name, count in parts.most_common())
-        return told + (f", such as: {reasons.most_common(1)[0][0]:.200}" if reasons else "")
+        return told + (f", such as: {reason:.200}" if reason else "")
 
     def _name(self, part: str) -> str:
         return f"reward {part}" + (f" ({self._models[part]})" if part in self._models else "")
