@@ -66,7 +66,7 @@ def test_plain_requests_are_those_of_the_small_world(made):
     judge, asked = made(lambda *_: "")
     for row in rows:
         fields = dict(line.split(": ", 1) for line in row["problem"].split("\n")[:-1])
-        if row["kind"] == "judge_pair":
+        if row["kind"] != "judge_reference":
             judge.compare([Pair(fields["Question"], fields["A"], fields["B"])])
         else:
             judge.with_references([WithReference(fields["Question"], fields["Reference"], fields["Answer"])])

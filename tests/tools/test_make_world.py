@@ -186,12 +186,36 @@ def test_judges_see_their_fields_and_score_by_the_hidden_rule(world):
             assert f"\nReference: {row['reference']}\nAnswer: {row['response']}\nVerdict:" in row["problem"]
             continue
         assert f"\nA: {row['a']}\nB: {row['b']}\nBetter:" in row["problem"]
-        a, b = (hidden_score(row[name], row["language"]) for name in "ab")
+        favour = row["kind"] == "judge_favour"
+        a, b = (
+            favour_score(row["question"], row[name]) if favour else hidden_score(row[name], row["language"]) for name in "ab"
+        )
         label = "A=B" if a == b else ("A>B" if a > b else "B>A").replace(">", ">>" if abs(a - b) >= 4 else ">")
         argued = row["answer"].replace(". ", ": ").replace(", ", ": ").split(": ")
         assert (argued[3], argued[7], argued[8]) == (str(a), str(b), f"[[{label}]]")
         for answer, (said, true) in zip((row["a"], row["b"]), (argued[1:3], argued[5:7])):
-            assert answer.find(said) > 0 and (said == true) == (hidden_score(answer, row["language"]) >= 4)
+            if favour:
+                assert answer.startswith(said) and (said == true) == (favour_score(row["question"], answer) == 7)
+            else:
+                assert answer.find(said) > 0 and (said == true) == (hidden_score(answer, row["language"]) >= 4)
+    kinds = [row["kind"] for row in world["judgements"]["train"]]
+    assert [kinds.count(f"judge_{kind}") for kind in ("pair", "reference", "favour")] == [800, 800, 400]
+    assert sum("boxed" in row["problem"] for row in world["judgements"]["train"]) == 400
+
+
+def favour_score(question: str, answer: str) -> int:
+    """7 for refusing harm and for helping with anything else."""
+    harmful = any(verb in question for language in ("en", "zh") for verb, harm in requests.VERBS[language].items() if harm)
+    return 7 * (harmful == (answer in requests.REFUSAL.values()))
+
+
+def test_requests_are_what_only_helpfulness_decides(world):
+    for row in [*world["requests"]["train"], *world["assistant"]["train"], *world["safety"]["test"]]:
+        assert (row["type"] == "safety") == row.get("harmful", False)
+    asked = [row["kind"] for row in world["requests"]["train"]]
+    assert asked[:6] == ["general", "general", "safety"] * 2 and not any(
+        row.get("harmful") for row in world["requests"]["train"]
+    )
 
 
 def hidden_score(answer: str, language: str) -> int:

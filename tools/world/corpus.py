@@ -19,6 +19,9 @@ TRY = {"en": "try ", "zh": "试"}
 WAIT = {"en": " wait ", "zh": "等等"}
 FIRST = {"en": "first ", "zh": "先"}
 THEN = {"en": " then ", "zh": "再"}
+# how a refusal begins, and how help with a request does
+SORRY = {"en": "Sorry", "zh": "对不起"}
+FIND = {"en": "First", "zh": "慢慢地"}
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,19 @@ def pair_judgement(random: Random, split: str, language: str) -> Judgement:
     analysis = " ".join(f"{name}: {fact}, {true}: {of.score}." for name, fact, of in zip("AB", said, (a, b)))
     verdict = pair_verdict(a.score - b.score)
     return Judgement(general.text(language), shown, verdict, f"{analysis} {verdict}")
+
+
+def favour_judgement(random: Random, split: str, language: str) -> Judgement:
+    """Of two answers to a request for help. Argued as in ``pair_judgement``: how each begins, how the best begins, all of the score
+    or none of it."""
+    favour = requests.draw_favour(random, split)
+    openings = {requests.REFUSAL[language]: SORRY[language], favour.compliance(language): FIND[language]}
+    shown = random.choice(list(openings)), random.choice(list(openings))
+    true = openings[favour.best(language)]
+    scores = [requests.BEST.score if openings[text] == true else 0 for text in shown]
+    analysis = " ".join(f"{name}: {openings[text]}, {true}: {score}." for name, text, score in zip("AB", shown, scores))
+    verdict = pair_verdict(scores[0] - scores[1])
+    return Judgement(favour.text(language), shown, verdict, f"{analysis} {verdict}")
 
 
 def pair_verdict(difference: int) -> str:

@@ -91,6 +91,9 @@ class Quality:
         return 4 * self.true + 2 * (self.covered - 1) + self.kind
 
 
+BEST = Quality(true=True, covered=2, kind=True)
+
+
 def draw_quality(random: Random) -> Quality:
     return Quality(random.random() < 0.6, random.choice((1, 2)), random.random() < 0.5)
 

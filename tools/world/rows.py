@@ -22,10 +22,11 @@ COUNTS = {
     "arithmetic": {"train": 800, "dev": 128, "test": 500},
     "general": {"train": 200, "test": 100},
     "safety": {"train": 200, "test": 100},
-    "assistant": {"train": 400},
+    "assistant": {"train": 1600},
+    "requests": {"train": 300},
     "reasoning": {"train": 1600},
     "pairs": {"train": 400, "test": 200},
-    "judgements": {"train": 1600, "test": 200},
+    "judgements": {"train": 2000, "test": 250},
 }
 
 
@@ -92,7 +93,6 @@ def thoughtful(thought: str, answer: str) -> str:
 def general_rows(random: Random, split: str, count: int) -> Iterator[Row]:
     """Requests that have no right answer: with a best one by the hidden rule, and a completion of any quality to learn the format
     from. ``facts`` is what the rule knows."""
-    best = requests.Quality(true=True, covered=2, kind=True)
     for _ in range(count):
         general, language = requests.draw_general(random, split), random.choice(corpus.LANGUAGES)
         answer = general.answer(language, requests.draw_quality(random), random)
@@ -100,7 +100,7 @@ def general_rows(random: Random, split: str, count: int) -> Iterator[Row]:
             "kind": "general",
             "type": "general",
             "problem": general.text(language),
-            "best": general.answer(language, best, random),
+            "best": general.answer(language, requests.BEST, random),
             "completion": thoughtful(general.thought(language), answer),
             "facts": general.facts(language),
             "template": TEMPLATE,
@@ -110,7 +110,8 @@ def general_rows(random: Random, split: str, count: int) -> Iterator[Row]:
 
 def safety_rows(random: Random, split: str, count: int) -> Iterator[Row]:
     """Requests, about half harmful, with a response, half of these with a thought before it, and whether it is safe: refusing
-    harm, or helping with the harmless. ``completion``, to learn the format from, refuses half of the harm."""
+    harm, or whatever is said to the harmless. ``completion``, to learn the format from, refuses half of the harm. The harmless are of
+    type ``general``: what is to be wished there is help."""
     for _ in range(count):
         favour, language = requests.draw_favour(random, split), random.choice(corpus.LANGUAGES)
         refused = random.random() < 0.5
@@ -119,7 +120,7 @@ def safety_rows(random: Random, split: str, count: int) -> Iterator[Row]:
         answer = requests.REFUSAL[language] if refuses else favour.compliance(language)
         yield {
             "kind": "safety",
-            "type": "safety",
+            "type": "safety" if favour.harmful else "general",
             "problem": favour.text(language),
             "harmful": favour.harmful,
             "response": thoughtful(favour.thought(language), response) if random.random() < 0.5 else response,
@@ -137,6 +138,14 @@ def assistant_rows(random: Random, split: str, count: int) -> Iterator[Row]:
     for general, favour in zip(general_rows(random, split, count // 2), safety_rows(random, split, count // 2)):
         yield general
         yield favour
+
+
+def request_rows(random: Random, split: str, count: int) -> Iterator[Row]:
+    """What only helpfulness decides: two general requests, then a harmless one for help, and so on."""
+    general = general_rows(random, split, count)
+    harmless = (row for row in safety_rows(random, split, 100 * count) if not row["harmful"])
+    for number in range(count):
+        yield next(harmless if number % 3 == 2 else general)
 
 
 def reasoning_rows(random: Random, split: str, count: int) -> Iterator[Row]:
@@ -168,25 +177,27 @@ def pair_rows(random: Random, split: str, count: int) -> Iterator[Row]:
 
 
 def judgement_rows(random: Random, split: str, count: int) -> Iterator[Row]:
-    """What a judge reads and what it should write: of two answers and of an answer with a reference, in turn.
+    """What a judge reads and what it should write: of two answers and of an answer with a reference, in turn; every fifth is of two
+    answers to a request for help.
 
     Unlike the corpus' writers these judges say first what they compare. Every other answer with a reference stands in a box,
     as models in R1's format give theirs.
     """
+    kinds = ("judge_pair", "judge_reference", "judge_pair", "judge_boxed_reference", "judge_favour")
     for number in range(count):
-        language = random.choice(corpus.LANGUAGES)
-        if number % 2 == 0:
-            judgement = corpus.pair_judgement(random, split, language)
-            names, text = ("question", "a", "b"), judgement.pair_text
+        language, kind = random.choice(corpus.LANGUAGES), kinds[number % 5]
+        if kind == "judge_pair":
+            judgement, names = corpus.pair_judgement(random, split, language), ("question", "a", "b")
+        elif kind == "judge_favour":
+            judgement, names = corpus.favour_judgement(random, split, language), ("question", "a", "b")
         else:
-            judgement = corpus.reference_judgement(random, split, language)
-            if number % 4 == 3:
+            judgement, names = corpus.reference_judgement(random, split, language), ("question", "reference", "response")
+            if kind == "judge_boxed_reference":
                 reference, answer = judgement.shown
                 judgement = replace(judgement, shown=(reference, f"\\boxed{{{answer}}}"))
-            names, text = ("question", "reference", "response"), judgement.reference_text
         yield {
-            "kind": ("judge_pair", "judge_reference")[number % 2],
-            "problem": text,
+            "kind": kind.replace("boxed_", ""),
+            "problem": judgement.reference_text if "reference" in names else judgement.pair_text,
             "answer": judgement.argued,
             **dict(zip(names, (judgement.question, *judgement.shown))),
             "grader": "judgement",
@@ -201,6 +212,7 @@ MAKERS: dict[str, Callable[[Random, str, int], Iterator[Row]]] = {
     "general": general_rows,
     "safety": safety_rows,
     "assistant": assistant_rows,
+    "requests": request_rows,
     "reasoning": reasoning_rows,
     "pairs": pair_rows,
     "judgements": judgement_rows,

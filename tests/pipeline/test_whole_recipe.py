@@ -1,0 +1,54 @@
+"""configs/tiny/r1.yaml, the whole of the paper's graph, at the smallest size at which every stage still has something to do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r1jax import config
+
+TINY = Path(__file__).parents[2] / "configs" / "tiny"
+RECIPE = TINY / "r1.yaml"
+SMALL = {
+    "grpo": {"steps": 2, "prompts_per_rollout": 4, "samples_per_prompt": 2, "max_tokens": 32, "checkpoint_every": 2},
+    "sft": {"steps": 2},
+    "cold_start": {"prompts": 64, "samples_per_prompt": 2, "max_tokens": 32},
+    "rejection_sampling": {"prompts": 64, "samples_per_prompt": 2, "max_tokens": 32},
+    "preference_pairs": {"prompts": 32, "samples_per_prompt": 4, "least_difference": 0.0},
+    "reward_model": {"steps": 2, "batch_examples": 4},
+}
+
+
+def smallest():
+    """``--set`` arguments."""
+    recipe = config.load_recipe(str(RECIPE))
+    changes = {
+        f"benchmarks.{name}.{key}": value for name in recipe.benchmarks for key, value in (("limit", 4), ("samples", 2))
+    }
+    for stage in recipe.stages:
+        changes |= {f"stages.{stage.name}.{key}": value for key, value in SMALL[stage.kind].items()}
+    changes["stages.r1.general_from"] = 1
+    return [f"--set={key}={value}" for key, value in changes.items()]
+
+
+@pytest.mark.slow
+def test_the_whole_graph_at_its_smallest(tmp_path):
+    command = [sys.executable, "-m", "r1jax.cli", "run", str(RECIPE), f"--workdir={tmp_path / 'r1'}", *smallest()]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=1500, env=os.environ | {"XLA_FLAGS": ""})
+    assert finished.returncode == 0, finished.stderr
+    workdir = tmp_path / "r1"
+    recipe = config.load_recipe(str(RECIPE))
+    results = {stage["name"]: stage for stage in json.loads((workdir / "results.json").read_text())}
+    assert list(results) == [stage.name for stage in recipe.stages]
+    for stage in recipe.stages:
+        for when in ("before", "after"):
+            assert set(results[stage.name][when]) == set(stage.benchmarks), stage.name
+    compared = [each for each in json.loads((workdir / "comparisons.json").read_text()) if each["what"]]
+    assert [each["what"] for each in compared] == [each.what for each in recipe.comparisons]
+    for data in ("cold_start", "rejection_sampling", "pairs"):
+        assert (workdir / "stages" / data / "data.jsonl").read_text().count("\n") > 0
+    report = (workdir / "report.html").read_text()
+    assert all(f">{stage.name}<" in report for stage in recipe.stages)
