@@ -24,7 +24,7 @@ import yaml
 from r1jax import cli, config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "configs").glob("*/README.md"))]
+PAGES = [ROOT / "README.md", ROOT / "configs/README.md", *sorted((ROOT / "configs").glob("*/README.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(
     rf"(?:r1jax (?:{'|'.join(cli.COMMANDS)})\b|tools/\w+\.sh\b|python (?:tools|tests)/|pip install\b|pytest\b|curl\b).*"
@@ -62,6 +62,9 @@ DRY = {
     f"r1jax run {TINY}/r1_zero.yaml --set seed=R": "minutes; run with fewer steps as the quickstart's",
     f"r1jax run {TINY}/r1_zero_qwen2.yaml --set seed=R --set models.base.path=BASE": "minutes",
     f"r1jax run {TINY}/r1_reasoning.yaml --set seed=R": "half an hour and more",
+    f"r1jax run {TINY}/r1.yaml": "half an hour; tests/pipeline/test_whole_recipe.py runs it at its smallest",
+    f"r1jax run {TINY}/r1.yaml --set seed=R": "the same",
+    f"r1jax run {TINY}/hacking.yaml --set seed=S": "minutes",
     f"r1jax run {TINY}/judge.yaml --set seed=S": "minutes",
     f"r1jax run {TINY}/control_random_reward.yaml": "minutes; test_every_recipe_of_configs_is_read reads the other controls",
     f"python tools/make_base.py --seed 0 --out {TINY}/base": "7 minutes",

@@ -1,5 +1,6 @@
 """The small world's hidden rule, as graders and reward parts that a recipe beside this file can name: what helpfulness and safety
-truly are there, whatever a reward model believes. No model is trained on what stands here."""
+truly are there, whatever a reward model believes. Labels of pairs and judgements follow the same rule, as people's would; no stage is
+rewarded by what stands here."""
 
 from __future__ import annotations
 
