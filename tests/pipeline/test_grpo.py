@@ -331,6 +331,19 @@ def test_a_stop_between_two_updates_is_exact(whole_run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_stop_once_a_rollout_is_collected_leaves_its_updates_to_the_next_session(whole_run, tmp_path):
+    path, whole = whole_run
+    workdir = tmp_path / "run"
+    process = start(path, workdir, STOP_AFTER="waves/00001-01/commit.json")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 75, output
+    assert len(updates(workdir)) == 2 and (workdir / "stages/zero/checkpoints/000002/commit.json").exists()
+    finish(path, workdir)
+    for kind in ("waves", "updates", "model"):
+        assert files(workdir, kind) == files(whole, kind)
+
+
+@pytest.mark.slow
 def test_dynamic_sampling_trains_on_groups_that_say_something(tmp_path):
     changed = {"dynamic_sampling": 3, "steps": 2, "minibatches": 1}
     path = recipe(tmp_path, loss={"kl": "none", "kl_coefficient": 0}, **changed)

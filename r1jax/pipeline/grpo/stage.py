@@ -239,6 +239,8 @@ class GRPORun:
         if self.mix.general_index is None and self.step >= settings.general_from:
             self.mix.general_index = self.next_index
         collected = self._collect(cap)
+        if self.context.stop():  # its waves are recorded; its updates may take long, and compile first
+            self._stop()
         seconds = self._learn(collected, cap)
         self.rollout, self.next_index = self.rollout + 1, self.next_index + collected.prompts_used
         evaluating = time.monotonic()
