@@ -34,7 +34,7 @@ _STATES = {
     "complete": "Complete",
     "running": "Running",
     "stopped": "Stopped; the same command goes on from here",
-    "failed": "Stopped by an error{where}; once its cause is mended, the same command goes on from here",
+    "failed": "Stopped by an error{where}; once its cause is mended, the same command goes on; verdicts that stand are kept",
     "killed": "Ended without a word (killed, or the machine went down); the same command goes on from here",
     "": "Not finished",
 }
