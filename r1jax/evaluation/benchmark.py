@@ -7,6 +7,7 @@ right. What was cut off at the length cap or could not be graded counts as wrong
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow], parts:
     """The figures of a benchmark.
 
     Args:
-      samples: equally many of each row, by row, then by sample.
+      samples: equally many of each row, by row, then by sample. Rows of the same text are one problem to the intervals.
       parts: of the samples' rewards, to be averaged.
 
     Returns:
@@ -81,13 +82,14 @@ def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow], parts:
     winners = [majority(votes[i : i + count]) for i in range(0, len(samples), count)]
     agreed = np.array([winner is not None and row[winner] for row, winner in zip(right, winners)], float)
     shares = pass_at_1(right)
+    problems = [row.problem for row in rows]
     figures = {
         "problems": len(rows),
         "samples": count,
         "pass@1": float(shares.mean()),
-        "pass@1_interval": list(bootstrap_interval(shares)),
+        "pass@1_interval": list(bootstrap_interval(shares, problems=problems)),
         "cons@k": float(agreed.mean()),
-        "cons@k_interval": list(bootstrap_interval(agreed)),
+        "cons@k_interval": list(bootstrap_interval(agreed, problems=problems)),
         "pass@k": {str(k): float(pass_at_k(right, k).mean()) for k in (2**i for i in range(count.bit_length()))},
         "mean_tokens": float(np.mean([len(s.sequence.tokens) for s in samples])),
         "truncated": float(np.mean([s.cut_off for s in samples])),
@@ -95,18 +97,19 @@ def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow], parts:
         "reflection": float(np.mean([reflects(s.completion) for s in samples])),
     }
     if parts:
-        means = {part: _part_by_problem(samples, part, len(rows)) for part in parts}
-        figures["parts"] = {part: float(mean.mean()) for part, mean in means.items() if len(mean)}
-        figures["parts_interval"] = {part: list(bootstrap_interval(mean)) for part, mean in means.items() if len(mean)}
+        means = {part: _part_by_row(samples, part, len(rows)) for part in parts}
+        graded = {part: (mean[known], list(compress(problems, known))) for part, (mean, known) in means.items() if known.any()}
+        figures["parts"] = {part: float(mean.mean()) for part, (mean, _) in graded.items()}
+        figures["parts_interval"] = {p: list(bootstrap_interval(mean, problems=of)) for p, (mean, of) in graded.items()}
     searches = [(s.completion, rows[s.row].row["target"]) for s in samples if rows[s.row].grader == "search"]
     return figures | (search_measures(searches) if searches else {})
 
 
-def _part_by_problem(samples: Sequence[GradedSample], part: str, problems: int) -> np.ndarray:
-    """The mean of a reward part of each problem that it could grade; what it could not grade is left out."""
-    values = np.array([np.nan if (v := s.record.parts.get(part)) is None else v for s in samples]).reshape(problems, -1)
+def _part_by_row(samples: Sequence[GradedSample], part: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(mean, known)``, ``[rows]``: the mean of a reward part over the samples that it could grade, and where there are any."""
+    values = np.array([np.nan if (v := s.record.parts.get(part)) is None else v for s in samples]).reshape(rows, -1)
     counted = np.isfinite(values)
-    return np.where(counted, values, 0).sum(1)[counted.any(1)] / counted.sum(1)[counted.any(1)]
+    return np.where(counted, values, 0).sum(1) / np.maximum(counted.sum(1), 1), counted.any(1)
 
 
 def _listed(sample: GradedSample, row: PromptRow) -> dict[str, Any]:

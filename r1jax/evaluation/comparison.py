@@ -47,7 +47,7 @@ def paired_differences(of: ProblemMeans, against: ProblemMeans) -> dict[str, dic
 
     Returns:
       figure -> ``problems``, ``of`` and ``against`` (means over those problems), ``difference`` and its 95% ``interval``, resampled
-      by problem (``bootstrap_interval``). Nothing where no problem is common to both.
+      by problem (``bootstrap_interval``), rows of the same text together. Nothing where no problem is common to both.
     """
     compared = {}
     for figure in (name for name in of if name in against):
@@ -60,6 +60,6 @@ def paired_differences(of: ProblemMeans, against: ProblemMeans) -> dict[str, dic
             "of": float(first.mean()),
             "against": float(second.mean()),
             "difference": float((first - second).mean()),
-            "interval": list(bootstrap_interval(first - second)),
+            "interval": list(bootstrap_interval(first - second, problems=[text for _, text in problems])),
         }
     return compared

@@ -83,35 +83,48 @@ def majority(answers: Sequence[Hashable | None], same: Callable[[Hashable, Hasha
 
 
 def bootstrap_interval(
-    values: np.ndarray, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: np.ndarray,
+    *,
+    problems: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The percentile interval of a mean over problems, by drawing whole problems with replacement.
 
-    Samples of one problem are not independent, so the problem is the unit. For a paired interval of the difference of
+    Samples of one problem are not independent, so the problem is the unit, also of one that stands in several rows. For a paired interval of the difference of
     two models on the same problems, pass the differences. Where all values are equal the interval has no width: the
     bootstrap knows nothing beyond the values that it saw.
 
     Args:
-      values: float ``[P]``, one per problem.
+      values: float ``[P]``, one per problem, or per row.
+      problems: ``[P]``, of which problem each value is; values of the same one are drawn together. None: each of its own.
       level: the interval's coverage, between 0 and 1.
       resamples: draws of P problems each.
       seed: of the draws; the same seed gives the same interval.
 
     Raises:
-      ValueError: no values, values that are not finite, or a level outside (0, 1).
+      ValueError: no values, values that are not finite, not one problem for each, or a level outside (0, 1).
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"an interval needs one value per problem, not shape {values.shape}")
     if not np.isfinite(values).all():
         raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values are not finite")
+    if problems is not None and len(problems) != len(values):
+        raise ValueError(f"{len(problems)} problems for {len(values)} values")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(f"level must lie in (0, 1) and resamples be at least 1, not {level} and {resamples}")
+    problems = range(len(values)) if problems is None else problems
+    number = {problem: n for n, problem in enumerate(dict.fromkeys(problems))}
+    member = np.array([number[problem] for problem in problems])
+    sizes, sums = np.bincount(member), np.bincount(member, weights=values)
     random = np.random.default_rng(seed)
     means = np.empty(resamples)
-    block = max(1, 4_000_000 // len(values))  # keeps the index array under 32 MB
+    block = max(1, 4_000_000 // len(sums))  # keeps the index array under 32 MB
     for start in range(0, resamples, block):
         stop = min(start + block, resamples)
-        means[start:stop] = values[random.integers(len(values), size=(stop - start, len(values)))].mean(axis=1)
+        drawn = random.integers(len(sums), size=(stop - start, len(sums)))
+        means[start:stop] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

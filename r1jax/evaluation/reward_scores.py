@@ -8,6 +8,7 @@ up: which of the two is called chosen must not matter. The expected calibration 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,14 +72,19 @@ def _length(scores: np.ndarray, lengths: np.ndarray) -> dict[str, float | None]:
     return {"length_pearson": pearson(scores, lengths), "length_spearman": spearman(scores, lengths)}
 
 
-def _share(right: np.ndarray) -> dict[str, Any]:
-    return {"accuracy": float(right.mean()), "accuracy_interval": bootstrap_interval(right)}
+def _share(right: np.ndarray, prompts: Sequence[Hashable] | None) -> dict[str, Any]:
+    return {"accuracy": float(right.mean()), "accuracy_interval": bootstrap_interval(right, problems=prompts)}
 
 
 def pairwise_figures(
-    chosen: np.ndarray, rejected: np.ndarray, chosen_lengths: np.ndarray, rejected_lengths: np.ndarray
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    chosen_lengths: np.ndarray,
+    rejected_lengths: np.ndarray,
+    prompts: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
-    """Figures of scores of pairs, ``[P]`` each; lengths in tokens of the responses.
+    """Figures of scores of pairs, ``[P]`` each; lengths in tokens of the responses. ``prompts``: whose pairs the interval draws
+    together.
 
     Returns:
       ``pairs``; ``accuracy`` (share with the chosen one above; a tie counts half) with its 95% interval, and the same of the pairs
@@ -93,7 +99,7 @@ def pairwise_figures(
     longer = np.sign(np.asarray(chosen_lengths, np.int64) - np.asarray(rejected_lengths, np.int64))
     figures = {
         "pairs": len(margin),
-        **_share(right),
+        **_share(right, prompts),
         "margin": float(margin.mean()),
         "calibration_error": error,
         **_length(np.concatenate([chosen, rejected]), np.concatenate([chosen_lengths, rejected_lengths])),
@@ -104,8 +110,11 @@ def pairwise_figures(
     return figures | {"reliability": bins}
 
 
-def pointwise_figures(scores: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
-    """Figures of scores of labelled responses, ``[N]`` each; lengths in tokens of the responses.
+def pointwise_figures(
+    scores: np.ndarray, labels: np.ndarray, lengths: np.ndarray, prompts: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
+    """Figures of scores of labelled responses, ``[N]`` each; lengths in tokens of the responses. ``prompts``: whose responses the
+    interval draws together.
 
     Returns:
       ``responses``; ``accuracy`` (share on the label's side of 1/2) with its 95% interval, of the safe and of the unsafe ones
@@ -119,7 +128,7 @@ def pointwise_figures(scores: np.ndarray, labels: np.ndarray, lengths: np.ndarra
     both = safe.any() and not safe.all()
     return {
         "responses": len(scores),
-        **_share(right),
+        **_share(right, prompts),
         "accuracy_safe": float(right[safe].mean()) if safe.any() else None,
         "accuracy_unsafe": float(right[~safe].mean()) if not safe.all() else None,
         "margin": float(scores[safe].mean() - scores[~safe].mean()) if both else None,

@@ -72,6 +72,12 @@ def test_the_majority_groups_by_the_given_equality_only_where_it_must():
     assert sum(y == -3 for _, y in asked) == 2
 
 
+def test_the_interval_weighs_a_problem_by_its_rows():
+    """One problem in three rows, one in one: the mean over rows is 0 or 1 where the same one is drawn twice, else 3/4."""
+    assert bootstrap_interval([1.0, 1.0, 1.0, 0.0], problems=["a", "a", "a", "b"], level=0.4) == (0.75, 0.75)
+    assert bootstrap_interval([1.0, 1.0, 1.0, 0.0], problems=["a", "a", "a", "b"]) == (0.0, 1.0)
+
+
 def test_the_interval_of_bernoulli_means_has_the_normal_width_and_covers():
     random = np.random.default_rng(1)
     # n = 400, p = .3: standard error sqrt(.21/400) = .0229; the percentile bootstrap's half width is 1.96 of those
@@ -93,5 +99,13 @@ def test_the_problem_is_the_unit_of_the_interval():
     shares = pass_at_1(np.repeat((np.arange(20) < 10)[:, None], 64, axis=1))
     low, high = bootstrap_interval(shares)
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 20), rel=0.15)
+    # nor does it shrink if each is asked in four rows
+    rows, problems = np.repeat(shares, 4), [f"problem {i // 4}" for i in range(80)]
+    low, high = bootstrap_interval(rows, problems=problems)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 20), rel=0.15)
+    low, high = bootstrap_interval(rows)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 80), rel=0.15)
+    with pytest.raises(ValueError, match="79 problems for 80 values"):
+        bootstrap_interval(rows, problems=problems[1:])
     # the paired interval of a constant gain has no width, however the problems differ
     assert bootstrap_interval((shares + 0.1) - shares) == pytest.approx((0.1, 0.1))

@@ -46,7 +46,7 @@ def test_the_whole_graph_at_its_smallest(tmp_path):
     assert list(results) == [stage.name for stage in recipe.stages]
     for stage in recipe.stages:
         for when in ("before", "after"):
-            assert set(results[stage.name][when]) == set(stage.benchmarks), stage.name
+            assert set(stage.benchmarks) <= set(results[stage.name][when]), stage.name
     compared = [each for each in json.loads((workdir / "comparisons.json").read_text()) if each["what"]]
     assert [each["what"] for each in compared] == [each.what for each in recipe.comparisons]
     for data in ("cold_start", "rejection_sampling", "pairs"):

@@ -36,10 +36,12 @@ class Measure:
     def figures(self, scores: np.ndarray) -> dict[str, Any]:
         """See ``evaluation.reward_scores``; ``lowest`` is the lowest score."""
         lengths = np.array([sequence.learnt for sequence in self._sequences])
+        firsts = [each.sequences[0] for each in self._judged]
+        prompts = [tuple(each.tokens[: len(each.tokens) - each.learnt]) for each in firsts]
         if isinstance(self._judged[0], Pair):
-            found = pairwise_figures(scores[::2], scores[1::2], lengths[::2], lengths[1::2])
+            found = pairwise_figures(scores[::2], scores[1::2], lengths[::2], lengths[1::2], prompts)
         else:
-            found = pointwise_figures(scores, np.array([each.label for each in self._judged]), lengths)
+            found = pointwise_figures(scores, np.array([each.label for each in self._judged]), lengths, prompts)
         return found | {"lowest": float(scores.min())}
 
 
