@@ -165,3 +165,16 @@ def test_what_a_stage_makes_is_what_the_next_one_takes(last, message):
     document["stages"].append({"name": "last", **last})
     with pytest.raises(config.RecipeError, match=message):
         config.read_recipe(document)
+
+
+def test_another_form_of_a_benchmark_that_is_not_there_is_refused():
+    stage = {"name": "zero", "kind": "grpo", "model": "base", "data": "d"}
+    document = {
+        "name": "r",
+        "models": {"base": {"path": "m"}},
+        "data": {"d": {"path": "d"}},
+        "benchmarks": {"test": {"path": "t"}, "zero_test": {"path": "t", "same_as": "tset"}},
+        "stages": [stage],
+    }
+    with pytest.raises(config.RecipeError, match="benchmarks.zero_test.same_as: no benchmark 'tset'.*test"):
+        config.read_recipe(document)

@@ -177,6 +177,12 @@ def check_graph(recipe: Recipe) -> None:
                 if name not in recipe.benchmarks:
                     raise RecipeError(f"{where}.{key}: no benchmark {name!r}{nearest(name, list(recipe.benchmarks))}")
         seen.append(stage.name)
+    for name, benchmark in recipe.benchmarks.items():
+        if benchmark.same_as and benchmark.same_as not in recipe.benchmarks:
+            where = f"benchmarks.{name}.same_as"
+            raise RecipeError(
+                f"{where}: no benchmark {benchmark.same_as!r}{nearest(benchmark.same_as, list(recipe.benchmarks))}"
+            )
     _check_comparisons(recipe)
 
 

@@ -41,7 +41,8 @@ class DataSource:
 class BenchmarkSource(DataSource):
     """A benchmark: a data set and how it is sampled. The paper evaluates at T 0.6 and top-p 0.95.
 
-    ``parts``: reward parts whose means are shown beside the accuracy (``format``, ``language`` ...).
+    ``parts``: reward parts whose means are shown beside the accuracy (``format``, ``language`` ...). ``same_as``: another benchmark of
+    the same problems, asked in another form; their stages stand in one table.
     """
 
     samples: int = 4
@@ -50,6 +51,7 @@ class BenchmarkSource(DataSource):
     max_tokens: int = 32_768
     seed: int = 0
     parts: tuple[str, ...] = ()
+    same_as: str = ""
 
 
 @dataclass(frozen=True)

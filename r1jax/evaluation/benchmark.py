@@ -98,7 +98,9 @@ def summarise(samples: Sequence[GradedSample], rows: Sequence[PromptRow], parts:
     }
     if parts:
         means = {part: _part_by_row(samples, part, len(rows)) for part in parts}
-        graded = {part: (mean[known], list(compress(problems, known))) for part, (mean, known) in means.items() if known.any()}
+        graded = {
+            part: (mean[known], list(compress(problems, known))) for part, (mean, known) in means.items() if known.any()
+        }
         figures["parts"] = {part: float(mean.mean()) for part, (mean, _) in graded.items()}
         figures["parts_interval"] = {p: list(bootstrap_interval(mean, problems=of)) for p, (mean, of) in graded.items()}
     searches = [(s.completion, rows[s.row].row["target"]) for s in samples if rows[s.row].grader == "search"]

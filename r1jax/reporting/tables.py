@@ -181,21 +181,37 @@ def comparisons(run: Run) -> Iterable[dict[str, Any]]:
             }
 
 
+def _forms(run: Run) -> dict[str, str]:
+    """Benchmark -> the one that it is another form of, where a recipe says so."""
+    benchmarks = run.recipe.get("benchmarks")
+    sources = benchmarks.items() if isinstance(benchmarks, Mapping) else ()
+    return {name: source["same_as"] for name, source in sources if isinstance(source, Mapping) and source.get("same_as")}
+
+
 def stage_tables(run: Run) -> Iterable[dict[str, Any]]:
     """The paper's table of stages: each benchmark that at least two stages were measured on, one column for the first stage's
-    beginning and one for the end of each stage.
+    beginning and one for the end of each stage. A benchmark that is the ``same_as`` another stands in that one's table.
 
     Yields:
       ``benchmark``, ``columns`` (names) and ``rows`` of figure and one ``(value, interval)`` a column.
     """
-    names = dict.fromkeys(b for result in run.results for b in _figures_of(result, "after"))
+    form_of = _forms(run)
+    names = dict.fromkeys(form_of.get(b, b) for result in run.results for b in _figures_of(result, "after"))
     for benchmark in names:
-        measured = [r for r in run.results if benchmark in _figures_of(r, "after")]
+        measured = []
+        for result in run.results:
+            after = _figures_of(result, "after")
+            asked = next(
+                (name for name in (benchmark, *form_of) if name in after and form_of.get(name, name) == benchmark), None
+            )
+            if asked is not None:
+                measured.append((str(result.get("name", "")), after[asked], _figures_of(result, "before").get(asked)))
         if len(measured) < 2:
             continue
-        columns = [(str(r.get("name", "")), _figures_of(r, "after")[benchmark]) for r in measured]
-        if benchmark in (first := _figures_of(measured[0], "before")):
-            columns.insert(0, (f"before {columns[0][0]}", first[benchmark]))
+        columns = [(name, after) for name, after, _ in measured]
+        name, _, before = measured[0]
+        if before is not None:
+            columns.insert(0, (f"before {name}", before))
         sides = [figures for _, figures in columns]
         rows = [
             [label, *((write(f[name]), _interval(f, name)) if _is_number(f.get(name)) else ("–", "") for f in sides)]

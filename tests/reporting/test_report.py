@@ -146,7 +146,10 @@ def test_a_run_that_failed_says_where_why_and_what_next(make_run):
     with open(f"{workdir}/timing/status.json", "w") as file:
         json.dump({"state": "failed", "reason": "RuntimeError: <b>81% of rollout 2", "process": 1}, file)
     page = Page(write_report(workdir))
-    assert "Stopped by an error in r1_zero; once its cause is mended, the same command goes on; verdicts that stand are kept." in page.text
+    assert (
+        "Stopped by an error in r1_zero; once its cause is mended, the same command goes on; verdicts that stand are kept."
+        in page.text
+    )
     assert "RuntimeError: <b>81% of rollout 2" in page.text and "failed · 1 of 100 steps" in page.text
     # One step: no axis shows a half one, or one before the first; and no column is empty.
     curves = [f["layout"]["xaxis"] for f in page.figures if f["layout"]["xaxis"]["title"]["text"] == "step"]

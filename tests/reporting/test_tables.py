@@ -37,7 +37,7 @@ def stages():
 
 
 def test_stages_stand_side_by_side():
-    (table,) = stage_tables(SimpleNamespace(results=stages()))  # dev was measured on one stage only
+    (table,) = stage_tables(SimpleNamespace(results=stages(), recipe={}))  # dev was measured on one stage only
     assert table["benchmark"] == "test" and table["columns"] == ["before zero", "zero", "dev1"]
     rows = {label: cells for label, *cells in table["rows"]}
     assert rows["pass@1"] == [("17.0%", " [15.0, 19.0]"), ("93.0%", " [91.0, 95.0]"), ("60.0%", " [58.0, 62.0]")]
@@ -45,8 +45,24 @@ def test_stages_stand_side_by_side():
     assert rows["think_format"][0] == rows["think_format"][1] == ("–", "")
 
 
+def test_another_form_of_a_benchmark_stands_in_its_table():
+    first, *others = stages()
+    zero = {"name": "zero", **{when: {"zero_test": first[when]["test"]} for when in ("before", "after")}}
+    recipe = {"benchmarks": {"test": {}, "zero_test": {"same_as": "test"}, "dev": {"same_as": ""}}}
+    (table,) = stage_tables(SimpleNamespace(results=[zero, *others], recipe=recipe))
+    assert table["benchmark"] == "test" and table["columns"] == ["before zero", "zero", "dev1"]
+    assert [value for value, _ in dict((label, cells) for label, *cells in table["rows"])["pass@1"]] == [
+        "17.0%",
+        "93.0%",
+        "60.0%",
+    ]
+    both = {"name": "dev2", "before": {}, "after": {"zero_test": figures(0.1), "test": figures(0.2)}}
+    (table,) = stage_tables(SimpleNamespace(results=[zero, *others, both], recipe=recipe))
+    assert table["rows"][0][-1][0] == "20.0%"
+
+
 def test_one_stage_needs_no_such_table():
-    assert not list(stage_tables(SimpleNamespace(results=stages()[:2])))
+    assert not list(stage_tables(SimpleNamespace(results=stages()[:2], recipe={})))
 
 
 def test_parts_stand_among_the_figures_before_and_after():
