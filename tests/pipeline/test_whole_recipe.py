@@ -12,6 +12,28 @@ from r1jax import config
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny"
 RECIPE = TINY / "r1.yaml"
+EDGES = {  # the figure of the paper; data sets and models that are given, not made, are named as in the recipe
+    "zero": {"model": "base", "data": "zero_prompts"},
+    "cold_start": {"model": "stage:zero", "data": "zero_prompts"},
+    "dev1": {"model": "base", "data": "stage:cold_start"},
+    "dev2": {"model": "stage:dev1", "data": "prompts"},
+    "judge": {"model": "base", "data": "judgements"},
+    "rejection_sampling": {"model": "stage:dev2", "data": "reasoning", "judge": "stage:judge", "general": "assistant"},
+    "dev3": {"model": "base", "data": "stage:rejection_sampling"},
+    "pairs": {"model": "stage:dev3", "data": "requests", "judge": "stage:judge"},
+    "helpfulness": {"model": "stage:dev3", "data": "stage:pairs", "held_out": "pairs_test"},
+    "safety": {"model": "stage:dev3", "data": "responses", "held_out": "responses_test"},
+    "r1": {
+        "model": "stage:dev3",
+        "data": "prompts",
+        "general": "assistant_prompts",
+        "helpfulness": "stage:helpfulness",
+        "safety": "stage:safety",
+    },
+    "qwen_student": {"model": "qwen", "data": "stage:rejection_sampling"},
+    "llama_student": {"model": "llama", "data": "stage:rejection_sampling"},
+}
+ONLY_TINY = {"judge", "qwen_student", "llama_student"}  # V3 judges the big one; its students are recipes of their own
 SMALL = {
     "grpo": {"steps": 2, "prompts_per_rollout": 4, "samples_per_prompt": 2, "max_tokens": 32, "checkpoint_every": 2},
     "sft": {"steps": 2, "optimizer.lr": 1e-5},  # the base answers one in ten right, and judges after a fashion: both stay
@@ -20,6 +42,32 @@ SMALL = {
     "preference_pairs": {"prompts": 32, "samples_per_prompt": 4, "least_difference": 0.0, "balance_lengths": False},
     "reward_model": {"steps": 2, "batch_examples": 4},
 }
+
+
+def graph(path):
+    """Each stage's kind and inputs. What is given and what judges or rewrites is but there or not: names may differ."""
+    recipe = config.load_recipe(str(path))
+    given = {name: "a model" for name in recipe.models} | {name: "a data set" for name in recipe.data}
+
+    def edges(stage):
+        judges = {key: "a judge" for key in ("judge",) if stage.inputs.get(key)}
+        named = {key: given.get(value, value) for key, value in stage.inputs.items() if value and key != "rewriter"}
+        return stage.kind, named | judges
+
+    return {stage.name: edges(stage) for stage in recipe.stages}
+
+
+def test_the_graph_is_the_paper_s():
+    stages = {stage.name: stage for stage in config.load_recipe(str(RECIPE)).stages}
+    assert {name: {key: value for key, value in stage.inputs.items() if value} for name, stage in stages.items()} == EDGES
+    assert list(stages) == list(EDGES)
+
+
+def test_the_graph_is_that_of_the_paper_s_size():
+    tiny, whole = graph(RECIPE), graph(TINY.parent / "r1_671b.yaml")
+    assert {name: edges for name, edges in tiny.items() if name not in ONLY_TINY} == whole
+    judges = {stage.inputs.get("judge") for stage in config.load_recipe(str(TINY.parent / "r1_671b.yaml")).stages}
+    assert judges - {None, ""} == {"v3"}
 
 
 def smallest():
