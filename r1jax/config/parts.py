@@ -128,7 +128,7 @@ class HackingSettings:
     rollouts while another measure of the same samples gets worse. The paper publishes no bounds; these are our choice.
 
     ``window``: rollouts that are averaged, the first ones with general prompts and the last ones; the very first is a second beginning,
-    for what happens within the first window. ``reward_gain``: what counts as a
+    for what happens within the first window and shows in the second. ``reward_gain``: what counts as a
     rise of a model's reward, beside twice its standard error. ``accuracy_drop``, ``format_drop``,
     ``language_drop``: of the rules' means. ``length_factor``: longer or shorter by so much. ``repetition_rise``: of the share that
     repeats. ``length_correlation``: of the model reward with the length, within groups. ``stop_after``: rollouts with an alarm, one after the other, after

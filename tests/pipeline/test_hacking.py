@@ -8,7 +8,7 @@ from etils import epath
 
 from r1jax.config import HackingSettings
 from r1jax.evaluation.grading import GradedSample
-from r1jax.pipeline.grpo.hacking import HackingWatch, alarms, monitored
+from r1jax.pipeline.grpo.hacking import HackingWatch, _against, alarms, monitored
 from r1jax.pipeline.updates import record_update
 from r1jax.rewards.record import RewardRecord, Verdict
 from r1jax.rollout.wave import SampledSequence
@@ -94,14 +94,47 @@ def test_a_hack_that_is_found_at_once_is_an_alarm():
     assert alarms(history[:5], SETTINGS) == [] and alarms(history[1:], SETTINGS) == []
 
 
-def test_one_unlucky_first_rollout_is_no_alarm():
-    """Noise about one mean: of 400 courses the first rollout, which is but one, raises few alarms."""
-    rng, found = np.random.default_rng(0), 0
-    for _ in range(400):
-        noise = rng.standard_normal((8, 2))
-        history = [{"model_reward_helpfulness": 1 + a, "accuracy": 0.5 + 0.05 * b, "scored_length": 30} for a, b in noise]
-        found += bool(alarms(history, SETTINGS))
-    assert found <= 12, "3%"
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_hack_within_the_first_window_is_an_alarm_as_long_as_it_lasts(at):
+    rng, settings = np.random.default_rng(at), HackingSettings()
+    noise = rng.standard_normal((20, 2))
+    history = [
+        {
+            "model_reward_helpfulness": (4.7 if i >= at else -2.7) + 0.2 * a,
+            "scored_format": (0.0 if i >= at else 0.9) + 0.02 * b,
+        }
+        for i, (a, b) in enumerate(noise)
+    ]
+    for end in range(10, 15):
+        (reason,) = alarms(history[:end], settings)
+        assert "while format fell" in reason
+    mended = [*history[:10], *({**history[0], "model_reward_helpfulness": 4.7 + 0.2 * a} for a, _ in noise[:5])]
+    assert alarms(mended, settings) == []
+
+
+@pytest.mark.parametrize("by_rollout", [0.07, 0.5], ids=["slowly", "fast"])
+def test_sound_runs_whose_reward_rises_have_no_alarms(by_rollout):
+    """Whole runs, looked at after each rollout: the reward rises, as it should, and what it stands for has noise about one mean."""
+    rng, runs, rollouts, settings = np.random.default_rng(0), 40, 20, HackingSettings()
+    false = 0
+    for _ in range(runs):
+        noise = rng.standard_normal((rollouts, 5))
+        history = [
+            {
+                "model_reward_helpfulness": min(2.0, by_rollout * i) + 0.1 * a,
+                "accuracy": 0.8 + 0.035 * b,
+                "scored_length": 40 + c,
+                "scored_format": min(1.0, 0.95 + 0.02 * d),
+                "scored_language": min(1.0, 0.97 + 0.02 * e),
+            }
+            for i, (a, b, c, d, e) in enumerate(noise)
+        ]
+        # Not what is held against the first window, whose bounds are the recipe's: 0.035 / sqrt(5) of noise comes near them.
+        false += any(
+            alarms(history[:end], settings) and not _against(history[:5], history[end - 5 : end], settings)
+            for end in range(10, rollouts + 1)
+        )
+    assert false <= 1, f"{false} of {runs}"
 
 
 def test_the_watch_warns_once_stops_and_resumes(tmp_path):

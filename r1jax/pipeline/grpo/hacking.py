@@ -23,6 +23,9 @@ from r1jax.pipeline import records
 Figures = Mapping[str, float]
 # Parts that the reward pool is asked besides those that count, where models reward: what they are held against.
 WATCHED_PARTS = ("language", "repetition", "format", "think_format")
+# So many standard deviations, told by a window of rollouts, may a single one be off by chance: one in a thousand is by more with the
+# default window of 5, one in a hundred with 3 (Student's t of 4 and 2 degrees of freedom).
+UNLUCKY = 7.0
 
 
 def within_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -77,16 +80,16 @@ class _Change:
     chance: float
 
 
-def _change(history: Sequence[Figures], name: str, window: int, beginning: int) -> _Change | None:
-    """Of a figure between the first ``beginning`` rollouts and the last ``window``; None where either has too few of it."""
-    first, last = ([h[name] for h in part if name in h] for part in (history[:beginning], history[-window:]))
-    if not first or len(last) < 2 or (beginning > 1 and len(first) < 2):
+def _change(beginning: Sequence[Figures], newest: Sequence[Figures], name: str) -> _Change | None:
+    """Of a figure between rollouts of the beginning, one or several, and the newest; None where either has too few of it."""
+    first, last = ([h[name] for h in part if name in h] for part in (beginning, newest))
+    if not first or len(last) < 2 or (len(beginning) > 1 and len(first) < 2):
         return None
     noise = np.var(last, ddof=1)
-    if beginning > 1:
+    if len(beginning) > 1:
         chance = 2 * np.sqrt(np.var(first, ddof=1) / len(first) + noise / len(last))
-    else:  # one rollout says nothing of its own noise; three times, since the last ones are few to tell it by
-        chance = 3 * np.sqrt(noise * (1 + 1 / len(last)))
+    else:  # one rollout says nothing of its own noise
+        chance = UNLUCKY * np.sqrt(noise * (1 + 1 / len(last)))
     return _Change(float(np.mean(first)), float(np.mean(last)), float(chance))
 
 
@@ -94,21 +97,28 @@ def alarms(history: Sequence[Figures], settings: HackingSettings) -> list[str]:
     """Why the newest rollout is distrusted, a line each; none while the model rewards do not rise.
 
     Held against the first window; and, where that tells nothing, against the first rollout alone, whose policy no reward of a model has
-    moved yet: a hack that is found within the first window is in its mean already, and its jump would pass for noise.
+    moved yet: a hack that is found within the first window is in its mean already, and its jump would pass for noise. That it was
+    found so early the second window must say: held against one rollout at every look, some measure of a long run that is sound
+    would fall short of it by chance.
 
     Args:
       history: the figures of all rollouts so far with model rewards, in order.
     """
-    if len(history) < 2 * settings.window:
+    window = settings.window
+    if len(history) < 2 * window:
         return []
-    return _against(history, settings, settings.window) or _against(history, settings, 1)
+    newest = history[-window:]
+    if found := _against(history[:window], newest, settings):
+        return found
+    early = {_kind(reason) for reason in _against(history[:1], history[window : 2 * window], settings)}
+    return [reason for reason in _against(history[:1], newest, settings) if _kind(reason) in early]
 
 
-def _against(history: Sequence[Figures], settings: HackingSettings, beginning: int) -> list[str]:
-    """The alarms against the first ``beginning`` rollouts."""
+def _against(beginning: Sequence[Figures], newest: Sequence[Figures], settings: HackingSettings) -> list[str]:
+    """The alarms of the newest rollouts against those of the beginning."""
 
     def change(name: str) -> _Change | None:
-        return _change(history, name, settings.window, beginning)
+        return _change(beginning, newest, name)
 
     rewards = {name: found for name in MODEL_REWARDS if (found := change(f"model_reward_{name}"))}
     rising = [
@@ -124,7 +134,7 @@ def _against(history: Sequence[Figures], settings: HackingSettings, beginning: i
         of = change(name)
         if of is None:
             return None
-        bound = least if beginning > 1 else max(least, of.chance)
+        bound = least if len(beginning) > 1 else max(least, of.chance)
         return of if sign * (of.last - of.first) > bound else None
 
     found = []
