@@ -7,6 +7,8 @@ mesh's platform, which is not the default backend's when compiling ahead of time
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -98,7 +100,8 @@ def _by_blocks(q, k, v, segment_ids, places, scale: float) -> jax.Array:
     wide = jnp.promote_types(q.dtype, jnp.float32)
     keys, values = k.astype(wide), v.astype(wide)
 
-    @jax.checkpoint
+    # A loop keeps what is made again apart from the forward pass: no barrier is needed, which would hinder fusion.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def block(part: tuple[jax.Array, ...]) -> jax.Array:
         queries, own, place = part
         mask = _packed_mask(own, place, segment_ids, places)

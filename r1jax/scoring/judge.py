@@ -97,9 +97,13 @@ class Judge:
         readings = self._readings("pair", [*straight, *swapped], self._repeats("pair"))
         return [Comparison(readings[one], readings[other]) for one, other in zip(straight, swapped)]
 
-    def warm_up(self, form: str) -> None:
-        """Compiles what judgements of this form (``reference`` or ``pair``) need, where ``SampledAnswers`` answers."""
-        self._answers.warm_up(self._repeats(form))
+    def warm_up(self, form: str, should_stop: Callable[[], bool] | None = None) -> None:
+        """Compiles what judgements of this form (``reference`` or ``pair``) need, where ``SampledAnswers`` answers.
+
+        Raises:
+          SamplingStopped: ``should_stop`` said so.
+        """
+        self._answers.warm_up(self._repeats(form), should_stop)
 
     def _repeats(self, form: str) -> int:
         """Of one request: a pair is two, one for each order."""
@@ -221,10 +225,15 @@ class SampledAnswers:
                     found[place_of[sequence.prompt_id]].append(Answer(text, sequence.finish_reason))
         return found
 
-    def warm_up(self, repeats: int) -> None:
-        """Compiles what calls with so many repeats need."""
+    def warm_up(self, repeats: int, should_stop: Callable[[], bool] | None = None) -> None:
+        """Compiles what calls with so many repeats need.
+
+        Raises:
+          SamplingStopped: ``should_stop`` said so.
+        """
+        wave = self._wave([JudgePrompt("", np.zeros(1, np.int32))], [0], repeats)
         for sampler in self._samplers.values():
-            sampler.warm_up(self._params, self._wave([JudgePrompt("", np.zeros(1, np.int32))], [0], repeats))
+            sampler.warm_up(self._params, wave, should_stop)
 
     def _wave(self, prompts: Sequence[JudgePrompt], numbers: Sequence[int], repeats: int) -> Wave:
         return Wave(

@@ -6,7 +6,7 @@ is not shown to it and gets the least value: there the fault is the sample's, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from r1jax.rewards.instructions import response_of
@@ -53,9 +53,9 @@ class CorrectnessPart:
     def __init__(self, judge: Judge, name: str = "judge"):
         self.judge, self.name = judge, name
 
-    def warm_up(self) -> None:
+    def warm_up(self, should_stop: Callable[[], bool] | None = None) -> None:
         """See ``ModelPart``."""
-        self.judge.warm_up("reference")
+        self.judge.warm_up("reference", should_stop)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Scored]:
         """See ``ModelPart``.
@@ -83,9 +83,9 @@ class PreferencePart:
     def __init__(self, judge: Judge, name: str = "judge_preference"):
         self.judge, self.name = judge, name
 
-    def warm_up(self) -> None:
+    def warm_up(self, should_stop: Callable[[], bool] | None = None) -> None:
         """See ``ModelPart``."""
-        self.judge.warm_up("pair")
+        self.judge.warm_up("pair", should_stop)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Scored]:
         """See ``ModelPart``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -33,8 +33,12 @@ class ModelPart(Protocol):
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Scored]: ...
 
-    def warm_up(self) -> None:
-        """Compiles what any requests may need, so that no later call does."""
+    def warm_up(self, should_stop: Callable[[], bool] | None = None) -> None:
+        """Compiles what any requests may need, so that no later call does.
+
+        Raises:
+          SamplingStopped: ``should_stop``, looked at between programs, said so.
+        """
 
 
 def model_scores(part: ModelPart, requests: Sequence[RewardRequest]) -> list[Scored]:

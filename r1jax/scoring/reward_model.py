@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,9 +127,9 @@ class RewardModel:
         self._vocabulary = model.config.vocab_size
         self._scorer = SequenceScorer(model.config, layout, longest=self._longest, rows=rows, compute_dtype=compute_dtype)
 
-    def warm_up(self) -> None:
-        """Compiles what any request may need."""
-        self._scorer.warm_up(self._params)
+    def warm_up(self, should_stop: Callable[[], bool] | None = None) -> None:
+        """See ``ModelPart``."""
+        self._scorer.warm_up(self._params, should_stop)
 
     def score(self, requests: Sequence[RewardRequest]) -> list[Scored]:
         """See ``ModelPart``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from r1jax.models import ModelConfig, param_shardings
 from r1jax.models.scores import packed_scores
+from r1jax.rollout import SamplingStopped
 from r1jax.sharding import Layout
 
 FIRST_BUCKET = 64
@@ -73,9 +74,15 @@ class SequenceScorer:
             found[places] = self._run(params, batch, last)[: len(places)]
         return found
 
-    def warm_up(self, params: Any) -> None:
-        """Compiles the pass for every length."""
+    def warm_up(self, params: Any, should_stop: Callable[[], bool] | None = None) -> None:
+        """Compiles the pass for every length.
+
+        Raises:
+          SamplingStopped: ``should_stop``, looked at before each length, said so.
+        """
         for size in self._buckets:
+            if should_stop is not None and should_stop():
+                raise SamplingStopped
             self._run(params, *self._pad([np.zeros(1, np.int32)], size))
 
     def _run(self, params: Any, batch: _Rows, last: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from r1jax.pipeline.grpo import GRPOStage
 from r1jax.pipeline.grpo.model_rewards import ModelRewards, rule_parts
 from r1jax.rewards import mix
 from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
+from r1jax.rollout import SamplingStopped
 from r1jax.scoring.parts import Scored
 
 WEIGHTS = {"reasoning": {"accuracy": 1.0}, "general": {"helpfulness": 1.0, "safety": 0.0}, "safety": {"safety": 2.0}}
@@ -27,7 +28,9 @@ class Fake:
         self.asked.append([request.row["n"] for request in requests])
         return [Scored(self.value(request.row["n"])) for request in requests]
 
-    def warm_up(self):
+    def warm_up(self, should_stop=None):
+        if should_stop is not None and should_stop():
+            raise SamplingStopped
         self.warm += 1
 
 
@@ -51,6 +54,9 @@ def test_each_part_is_asked_for_its_own_prompts_in_one_call():
     assert rewards(requests(["reasoning"])) == [{}] and len(helpful.asked) == 1
     rewards.warm_up()
     assert helpful.warm == safe.warm == 1
+    with pytest.raises(SamplingStopped):
+        rewards.warm_up(lambda: helpful.warm == 2)
+    assert (helpful.warm, safe.warm) == (2, 1)
 
 
 def test_the_pool_is_not_asked_for_them():

@@ -151,7 +151,6 @@ def test_a_wave_is_what_teacher_forcing_and_the_sequences_numbers_say(whole):
     assert {s.finish_reason for s in whole} == {"stop", "length"}  # else this wave shows too little
 
 
-@pytest.mark.slow
 def test_a_warm_up_can_be_stopped_between_buckets(moving):
     looks = []
     with pytest.raises(SamplingStopped):
@@ -159,6 +158,7 @@ def test_a_warm_up_can_be_stopped_between_buckets(moving):
     assert len(looks) == 2
 
 
+@pytest.mark.slow
 def test_nothing_compiles_after_warm_up_whatever_the_wave(moving, compiled):
     moving.warm_up(PARAMS, WAVE)
     other = weights(1)

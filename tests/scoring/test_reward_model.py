@@ -16,6 +16,7 @@ from r1jax.models import ModelConfig, abstract_params
 from r1jax.models.interface import Model
 from r1jax.models.published import PUBLISHED
 from r1jax.rewards import RewardRequest
+from r1jax.rollout import SamplingStopped
 from r1jax.scoring.parts import model_scores
 from r1jax.scoring.reward_model import RewardCard, RewardModel, read_card
 from r1jax.scoring.sequences import SequenceScorer
@@ -127,6 +128,13 @@ def many(count=17):
     rng = np.random.default_rng(0)
     words = "fine well thanks bad hello many apples and you".split()
     return [request(" ".join(rng.choice(words, int(rng.integers(1, 50)))) + ".") for _ in range(count)]
+
+
+def test_a_warm_up_can_be_stopped_between_lengths():
+    looks = []
+    with pytest.raises(SamplingStopped):
+        made(longest=160).warm_up(lambda: bool(looks.append(None) or len(looks) == 2))
+    assert len(looks) == 2
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", pytest.param("deepseek_v3", marks=pytest.mark.slow)])

@@ -37,10 +37,14 @@ class ModelRewards:
     def __init__(self, parts: Sequence[ModelPart], type_of: Callable[[Mapping[str, Any]], str], weights: Weights):
         self._parts, self._type_of, self._weights = tuple(parts), type_of, weights
 
-    def warm_up(self) -> None:
-        """Compiles what the parts need."""
+    def warm_up(self, should_stop: Callable[[], bool] | None = None) -> None:
+        """Compiles what the parts need.
+
+        Raises:
+          SamplingStopped: ``should_stop`` said so.
+        """
         for part in self._parts:
-            part.warm_up()
+            part.warm_up(should_stop)
 
     def __call__(self, requests: Sequence[RewardRequest]) -> list[dict[str, Scored]]:
         """The values of each request: of the parts with a weight for its type, 0 (logged, not counted) among them, and no others."""

@@ -288,7 +288,7 @@ class GRPORun:
             if not self.warm_cap:
                 self.tracker.warm_up(params)
                 if self.model_rewards is not None:
-                    self.model_rewards.warm_up()
+                    self.model_rewards.warm_up(self.context.stop)
             self.sampler.warm_up(params, self._request(cap).wave(self.prompts[:1], 0), self.context.stop)
         except SamplingStopped:
             self._stop()
