@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from r1jax.data import PromptRow, Tokenizer, render_prompt
-from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
+from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict, as_failure
 from r1jax.rollout.wave import SampledSequence, Wave
 from r1jax.scoring.parts import Scored
 
@@ -160,5 +160,6 @@ def sample_and_grade(
 def _joined(record: RewardRecord, own: Mapping[str, Scored]) -> RewardRecord:
     """The rules' record with what models gave, and with their reasons: failures at the end (``rewards.record.common_failure``)."""
     parts = {**record.parts, **{name: scored.value for name, scored in own.items()}}
-    failed, told = ([s.reason for s in own.values() if (s.value is None) is missing] for missing in (True, False))
+    failed = [as_failure(s.reason) for s in own.values() if s.value is None]
+    told = [s.reason for s in own.values() if s.value is not None]
     return dataclasses.replace(record, parts=parts, reason="; ".join(filter(None, [*told, record.reason, *failed])))

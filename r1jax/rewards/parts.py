@@ -12,7 +12,7 @@ from typing import Any
 from r1jax.rewards.format import format_reward, think_format_reward
 from r1jax.rewards.graders import grader, resolve, unknown
 from r1jax.rewards.penalties import length_penalty, overlong_penalty, repetition_penalty
-from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
+from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict, as_failure
 
 THINK = "<think>"
 
@@ -171,7 +171,7 @@ def _number(value: Any) -> float | None:
 
 
 def _failure(name: str, error: Exception) -> str:
-    return f"{name} failed: {type(error).__name__}: {str(error)[:200]}"
+    return as_failure(f"{name} failed: {type(error).__name__}: {str(error)[:200]}")
 
 
 def grade(
@@ -195,7 +195,8 @@ def grade(
         grader(name)
     try:
         verdict, reason = grader(str(name))(request.row, _whole(request))
-        verdict, reasons = Verdict(verdict), [str(reason)]
+        verdict = Verdict(verdict)
+        reasons = [as_failure(str(reason)) if verdict is Verdict.UNGRADED else str(reason)]
     except Exception as error:  # a user's grader may raise anything
         verdict, reasons = Verdict.UNGRADED, [_failure(f"grader {name}", error)]
     values: dict[str, float | None] = {}

@@ -47,10 +47,15 @@ class RewardRecord:
         return cls(dict(value["parts"]), Verdict(value["verdict"]), value["reason"])
 
 
+def as_failure(said: str) -> str:
+    """What went wrong as a part of a reason, in which ``; `` separates the parts."""
+    return said.replace("; ", ", ")
+
+
 def common_failure(records: Iterable[RewardRecord]) -> str:
     """What most of the ungraded records say went wrong, in their own words; empty where none says anything.
 
-    Failures stand at the end of a reason, behind what the grader said.
+    Failures stand at the end of a reason, behind what the grader said; each is ``as_failure`` writes it.
     """
     said = Counter(record.reason.rpartition("; ")[2] for record in records)
     del said[""]

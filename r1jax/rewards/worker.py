@@ -17,7 +17,7 @@ from typing import Any
 
 from r1jax.rewards.graders import grader
 from r1jax.rewards.parts import PartSettings, grade, part
-from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict
+from r1jax.rewards.record import RewardRecord, RewardRequest, Verdict, as_failure
 
 MAX_REASON = 500
 LOOK_EVERY = 0.005  # seconds: a process does not fill gigabytes in less
@@ -92,7 +92,7 @@ def _grade(request: dict[str, Any], parts: list[str], default_grader: str, setti
     try:
         record = grade(RewardRequest(**request), parts, default_grader, settings)
     except BaseException as error:  # SystemExit, or a timeout that derives from BaseException
-        reason = f"{type(error).__name__}: {error}"
+        reason = as_failure(f"{type(error).__name__}: {error}")
         record = RewardRecord(dict.fromkeys(parts), Verdict.UNGRADED, reason)
     return RewardRecord(record.parts, record.verdict, record.reason[:MAX_REASON])
 

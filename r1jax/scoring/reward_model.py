@@ -34,6 +34,7 @@ from r1jax.scoring.sequences import SequenceScorer
 from r1jax.sharding import Layout
 
 FILE = "reward_model.json"
+NO_SUMMARY = "no final summary, so the lowest score"  # the reason of a score that the model did not give
 OBJECTIVES = ("pairwise", "pointwise")
 
 
@@ -168,7 +169,7 @@ class RewardModel:
     def _readable(self, example: Example | None) -> Example | Scored:
         if example is None:
             lowest = self._card.lowest if self._card.objective == "pairwise" else _sigmoid(self._card.lowest)
-            return Scored(lowest, f"reward {self.name}: no final summary, so the lowest score")
+            return Scored(lowest, f"reward {self.name}: {NO_SUMMARY}")
         if len(example.tokens) > self._longest:
             return Scored(None, f"reward {self.name}: {len(example.tokens)} tokens, the model reads {self._longest}")
         return example

@@ -10,6 +10,7 @@ from r1jax.pipeline.grpo.grading import GradingWatch
 from r1jax.rewards.record import RewardRecord, Verdict, common_failure
 from r1jax.rollout.wave import SampledSequence
 from r1jax.scoring.parts import Scored
+from r1jax.scoring.reward_model import NO_SUMMARY
 
 WEIGHTS = {"reasoning": {"accuracy": 1.0}, "general": {"helpfulness": 1.0, "format": 1.0, "language": 0.0}}
 BROKEN = "reward helpfulness: the model gave inf"
@@ -21,6 +22,8 @@ def test_a_model_s_failure_stands_behind_what_the_rules_said():
     joined = _joined(record, own)
     assert joined.reason == f"reward safety: no final summary; the prompt has no right answer; {BROKEN}"
     assert joined.parts == {"format": 1.0, "helpfulness": None, "safety": 0.1} and common_failure([joined]) == BROKEN
+    joined = _joined(record, {"helpfulness": Scored(None, "reward helpfulness: too long; shorten it")})
+    assert common_failure([joined]) == "reward helpfulness: too long, shorten it"
 
 
 def sample(number, helpfulness, type_="general", said=None, reason="", **parts):
@@ -54,13 +57,15 @@ def test_a_reward_that_never_varies_is_told_once():
         "rollout 0: reward helpfulness (/models/rm) has 1 score for 12 different answers; nothing is learnt from it"
     ]
     watch = watched(told := [])  # where there is no summary the model's lowest score stands
-    look(watch, [sample(i, -9.0 if i % 4 == 0 else 2.5) for i in range(12)])
-    assert len(told) == 1 and "has 2 scores for 12 different answers" in told[0]
+    lacking = {"reason": f"reward helpfulness: {NO_SUMMARY}; no right answer"}
+    look(watch, [sample(i, -9.0, **lacking) if i % 4 == 0 else sample(i, 2.5) for i in range(12)])
+    assert len(told) == 1 and "has 1 score for 9 different answers" in told[0]
 
 
 def test_a_reward_that_varies_is_not_told():
     watch = watched(told := [])
     look(watch, [sample(i, float(i % 3)) for i in range(12)])
+    look(watch, [sample(i, float(i % 2)) for i in range(12)])  # as a classifier does
     look(watch, [sample(i, 1.0, said="the same") for i in range(12)])  # one text for each of three prompts
     look(watch, [sample(i, None, "reasoning") for i in range(12)])
     look(watch, [sample(i, 1.0) for i in range(7)])

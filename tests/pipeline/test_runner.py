@@ -483,6 +483,27 @@ def test_signals_are_answered_while_the_main_thread_is_deaf():
     assert child.returncode == -signal.SIGINT and "ended without saving" in err and "heard" not in out
 
 
+@pytest.mark.parametrize("call", [0, 1], ids=["as it begins", "as it ends"])
+def test_an_interrupt_that_is_watched_for_is_handled(monkeypatch, call):
+    """Whoever is told "stopping after saving" is stopped so, at the first instant of watching and at the last."""
+    real, calls = signal.set_wakeup_fd, []
+
+    def interrupted(*given, **options):
+        if len(calls) == 1 and call == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        former = real(*given, **options)
+        calls.append(None)
+        if len(calls) == 1 and call == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return former
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(signal, "set_wakeup_fd", interrupted)
+    with stop_on_signals() as stop:
+        assert stop() == (call == 0)
+    assert stop.signal == "SIGINT" and len(calls) == 2 and signal.getsignal(signal.SIGINT) == before
+
+
 @pytest.mark.parametrize(("before", "asked"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)], ids=["a shell's", "nohup"])
 def test_a_hangup_asks_to_stop_unless_it_is_ignored(before, asked, capfd):
     former = signal.signal(signal.SIGHUP, before)

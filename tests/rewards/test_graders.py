@@ -10,6 +10,7 @@ from r1jax.config import RewardSettings
 from r1jax.rewards import RewardRequest, Verdict, grade
 from r1jax.rewards.graders import grader
 from r1jax.rewards.parts import PartSettings, part
+from r1jax.rewards.record import common_failure
 
 RIGHT = "<think>a</think><answer>72</answer>"
 
@@ -27,6 +28,8 @@ def user_module(tmp_path, monkeypatch):
             def skip(request): return None
             def nan(request): return float("nan")
             def broken(request): raise RuntimeError("on purpose")
+            def in_two_parts(request): raise RuntimeError("no key; no value")
+            def undecided(row, completion): return "ungraded", "the server is away; try later"
             def always(row, completion): return "right", "says so"
             def nonsense(row, completion): return "maybe", ""
             number = 3
@@ -110,6 +113,10 @@ def test_what_fails_is_ungraded_and_says_so(user_module):
     record = grade(request(), [f"{user_module}:broken", f"{user_module}:nan", "accuracy"])
     assert list(record.parts.values()) == [None, None, 1.0] and record.verdict is Verdict.RIGHT
     assert "on purpose" in record.reason
+    broken = grade(request(), [f"{user_module}:in_two_parts"])
+    assert common_failure([broken]) == f"reward {user_module}:in_two_parts failed: RuntimeError: no key, no value"
+    undecided = grade(request(row={"grader": f"{user_module}:undecided"}), ["accuracy"])
+    assert common_failure([undecided]) == "the server is away, try later"
 
 
 def test_a_users_own(user_module):

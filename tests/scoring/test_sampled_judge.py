@@ -68,10 +68,8 @@ def test_pairs_in_both_orders(model):
 def test_a_judge_that_is_asked_to_stop_stops(model):
     with pytest.raises(SamplingStopped):
         make(model, should_stop=lambda: True).compare([Pair("q", "a", "b")])
-    looks = []
     with pytest.raises(SamplingStopped):
-        make(model).warm_up("pair", lambda: bool(looks.append(None) or len(looks) == 2))
-    assert len(looks) == 2
+        make(model).warm_up("pair", lambda: True)
 
 
 def test_warm_calls_compile_nothing(model):

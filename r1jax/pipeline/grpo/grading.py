@@ -14,6 +14,7 @@ from r1jax.pipeline.grpo.hacking import part_of, within_groups
 from r1jax.pipeline.grpo.model_rewards import REWARD_MODELS
 from r1jax.rewards.mixing import weights_of_type
 from r1jax.rewards.record import common_failure
+from r1jax.scoring.reward_model import NO_SUMMARY
 
 FEW_TEXTS = 8  # of fewer it is no wonder that they have one score
 # A part that differs by so many times more than all others of its prompts could, each of them from 0 to 1, leaves them nothing to say.
@@ -54,12 +55,12 @@ class GradingWatch:
         """
         self._ungraded(rollout, samples, types, graded)
         for part in REWARD_MODELS:
-            scored = [sample for sample in samples if sample.record.parts.get(part) is not None]
+            lacking = f"reward {part}: {NO_SUMMARY}"
+            scored = [s for s in samples if s.record.parts.get(part) is not None and lacking not in s.record.reason]
             texts = {(sample.row, sample.completion) for sample in scored}
             values = {sample.record.parts[part] for sample in scored}
-            # Two: where no summary is, a reward model's lowest score stands in its place.
-            if len(texts) >= FEW_TEXTS and len(values) <= 2:
-                say = f"has {len(values)} score{'s'[: len(values) - 1]} for {len(texts)} different answers"
+            if len(texts) >= FEW_TEXTS and len(values) == 1:
+                say = f"has 1 score for {len(texts)} different answers"
                 self._once(part, "constant", f"rollout {rollout}: {self._name(part)} {say}; nothing is learnt from it")
         for type_ in dict.fromkeys(types):
             self._drowned(rollout, [s for s, own in zip(samples, types) if own == type_], type_)

@@ -96,13 +96,13 @@ def stop_on_signals() -> Iterator[StopFlag]:
         yield flag
         return
     former = {}
-    with _watched():
+    try:
         for number in STOPPING:
             ignored = signal.getsignal(number) is signal.SIG_IGN
             if not (ignored and signal.Signals(number).name == "SIGHUP"):
                 former[number] = signal.signal(number, flag._handle)
-        try:
+        with _watched():  # inside of the handlers: what it answers is a flag, never a KeyboardInterrupt
             yield flag
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
