@@ -124,6 +124,11 @@ def test_what_a_command_is():
     assert words(r"a $'b\n' 'c d' *") == ["a", "b\n", "c d", "*"]
 
 
+def test_no_page_has_a_figure_to_come():
+    for page in PAGES:
+        assert not re.findall(r"@[A-Z]\w*@|\bTODO\b", page.read_text(encoding="utf-8")), page
+
+
 def test_every_command_is_listed():
     listed = RUN | DRY.keys()
     new = {c: page for c, page in every_command().items() if c not in listed}
