@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 pytestmark = pytest.mark.slow
+# The other moments: `tools/test.sh long`.
+LONG = pytest.mark.long
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny"
 WORLD = TINY / "world"
@@ -160,9 +162,9 @@ def test_the_whole_run_has_all_of_it(whole_run):
 @pytest.mark.parametrize(
     "moments",
     [
-        [f"before {SAMPLED} 3", f"before {WRITE} waves/00000-01/commit.json"],
+        pytest.param([f"before {SAMPLED} 3", f"before {WRITE} waves/00000-01/commit.json"], marks=LONG),
         [f"before {SAMPLED} 36", f"after {WRITE} waves/00001-01/commit.json"],
-        [f"before {WRITE} data.jsonl", f"after {WRITE} stages/pairs/card.md"],
+        pytest.param([f"before {WRITE} data.jsonl", f"after {WRITE} stages/pairs/card.md"], marks=LONG),
     ],
     ids=["sampling", "judging", "writing"],
 )
@@ -170,12 +172,13 @@ def test_preference_pairs_that_are_killed(whole_run, tmp_path, moments):
     disturbed(whole_run, tmp_path, "pairs", moments, signal.SIGKILL)
 
 
+@LONG
 def test_preference_pairs_that_are_stopped(whole_run, tmp_path):
     """While the model answers, and while the judge compares."""
     disturbed(whole_run, tmp_path, "pairs", [f"before {SAMPLED} 3", f"before {SAMPLED} 36"], signal.SIGINT)
 
 
-@pytest.mark.parametrize("stage", ["helpfulness", "safety"])
+@pytest.mark.parametrize("stage", [pytest.param("helpfulness", marks=LONG), "safety"])
 def test_a_reward_model_that_is_stopped(whole_run, tmp_path, stage):
     """While it is measured before the first update, and while it learns."""
     learn = "r1jax.pipeline.reward_model.learning:make_update"
@@ -188,8 +191,8 @@ def test_a_reward_model_that_is_stopped(whole_run, tmp_path, stage):
     [
         [f"before {SAMPLED} 20", f"before {SCORED} 2", f"after {SCORED} 3"],
         [f"before {UPDATED} 2", f"before {WRITE} updates/000003/commit.json"],
-        ["after r1jax.checkpoint:save_state 1", f"before {WRITE} checkpoints/000004/commit.json"],
-        ["after r1jax.checkpoint:export_model 1"],
+        pytest.param(["after r1jax.checkpoint:save_state 1", f"before {WRITE} checkpoints/000004/commit.json"], marks=LONG),
+        pytest.param(["after r1jax.checkpoint:export_model 1"], marks=LONG),
     ],
     ids=["sampling and scoring", "updates", "checkpoints", "the model"],
 )
@@ -201,7 +204,7 @@ def test_rl_for_all_scenarios_that_is_killed(whole_run, tmp_path, moments):
     "number, moments",
     [
         (signal.SIGTERM, [f"before {SAMPLED} 20", f"before {SCORED} 1"]),
-        (signal.SIGINT, [f"before {UPDATED} 1", f"before {WRITE} checkpoints/000002/commit.json"]),
+        pytest.param(signal.SIGINT, [f"before {UPDATED} 1", f"before {WRITE} checkpoints/000002/commit.json"], marks=LONG),
     ],
 )
 def test_rl_for_all_scenarios_that_is_stopped(whole_run, tmp_path, number, moments):
