@@ -86,7 +86,9 @@ def test_names_of_any_script_are_taken():
 
 
 def test_where_nothing_is_known_that_is_said():
-    with pytest.raises(config.RecipeError, match="no earlier stage 'more'; there are none$"):
+    with pytest.raises(config.RecipeError, match="no earlier stage 'nowhere'; there are none$"):
+        read("stages.zero.model=stage:nowhere")
+    with pytest.raises(config.RecipeError, match="no earlier stage 'more'; it is listed here or later, put it before$"):
         read("stages.zero.model=stage:more")
 
 

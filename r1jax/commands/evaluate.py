@@ -89,7 +89,8 @@ def find_benchmark(name: str) -> tuple[str, Benchmark]:
     known = BENCHMARKS[name]
     if not (folder / known.file).is_file():
         raise ValueError(
-            f"--benchmark {name}: {folder / known.file} is not there; set R1JAX_DATA to the folder of data sets"
+            f"--benchmark {name}: {folder / known.file} is not there; set R1JAX_DATA to a folder with {known.file} in it, or give "
+            f"the file itself (r1jax/data/README.md says what rows look like)"
         )
     return name, known._replace(file=os.path.abspath(folder / known.file))
 

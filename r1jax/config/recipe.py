@@ -160,10 +160,10 @@ def check_graph(recipe: Recipe) -> None:
                 raise RecipeError(f"{where}.{name}: {stage.kind} takes no such input; it takes {', '.join(taken)}")
             sources = recipe.data if name in DATA_INPUTS else recipe.models
             if value.startswith("stage:"):
-                if value.removeprefix("stage:") not in seen:
-                    raise RecipeError(
-                        f"{where}.{name}: no earlier stage {value.removeprefix('stage:')!r}{nearest(value[6:], seen)}"
-                    )
+                if (source := value.removeprefix("stage:")) not in seen:
+                    later = source in (other.name for other in recipe.stages)
+                    hint = "; it is listed here or later, put it before" if later else nearest(source, seen)
+                    raise RecipeError(f"{where}.{name}: no earlier stage {source!r}{hint}")
                 _check_made(recipe, stage, name, value.removeprefix("stage:"), where)
             elif value not in sources:
                 hint = "; a function of your own is judge_function" if name == "judge" and ":" in value else ""

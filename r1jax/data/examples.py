@@ -96,7 +96,9 @@ def _example_row(row: Any, source: DataSource, where: str) -> ExampleRow:
             check_text(reasoning, "reasoning of the last message", where)
             completion = REASONED.format(reasoning=reasoning.strip(), content=completion)
         return ExampleRow(where, completion, messages=tuple(before))
-    if row.get(name) is None:
+    if name in row and row[name] is None:
+        raise DataError(f"{where}: {name} is null; give the text to be learnt, or name its field with completion_field")
+    if name not in row:
         raise DataError(
             f"{where}: neither {name} nor messages among its fields {', '.join(map(str, row)) or '(none)'}; name the text to "
             "be learnt with completion_field"

@@ -223,6 +223,13 @@ def stage_tables(run: Run) -> Iterable[dict[str, Any]]:
         yield {"benchmark": benchmark, "columns": [name for name, _ in columns], "rows": rows}
 
 
+def _own_figures(stage: str, figures: Any) -> list[list[str]]:
+    """Lines of what a stage without benchmarks says of itself (``pipeline.stage.Artefacts.figures``): its numbers and strings."""
+    plain = figures.items() if isinstance(figures, Mapping) else ()
+    told = [(str(k), number(v) if _is_number(v) else v) for k, v in plain if _is_number(v) or isinstance(v, str)]
+    return [[stage if not i else "", "–", label, "–", value] for i, (label, value) in enumerate(told)]
+
+
 def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]]]:
     """``(columns, rows)`` of the table of stages, for ``Console.table``: within 80 columns where names are short.
 
@@ -242,7 +249,7 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
     for stage in run.stages:
         learnt = [value for value in stage.updates.get("cross_entropy", ()) if _is_number(value)]
         if learnt:
-            rows.append([stage.name, "examples", "cross-entropy", number(learnt[0]), number(learnt[-1])])
+            rows.append([stage.name, "examples", "first and last batch", number(learnt[0]), number(learnt[-1])])
         held_out = [e.figures["cross_entropy"] for e in stage.held_out if _is_number(e.figures.get("cross_entropy"))]
         if held_out:
             last = number(held_out[-1]) if len(held_out) > 1 else "–"
@@ -250,7 +257,9 @@ def results_table(workdir: str | os.PathLike) -> tuple[list[str], list[list[Any]
         rows += reward_lines(stage)
         rows += card_lines(stage)
     shown = {str(row[0]) for row in rows}
-    rows += [[str(r.get("name", "")), "–", "–", "–", "–"] for r in run.results if str(r.get("name", "")) not in shown]
+    for result in run.results:
+        if (stage := str(result.get("name", ""))) not in shown:
+            rows += _own_figures(stage, result.get("figures")) or [[stage, "–", "–", "–", "–"]]
     return ["stage", "benchmark", "figure", "before", "after"], rows
 
 

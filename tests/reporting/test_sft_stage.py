@@ -49,6 +49,6 @@ def test_the_steps_that_the_data_make(workdir):
 
 
 def test_its_row_of_the_table(workdir):
-    assert results_table(workdir)[1] == [["student", "examples", "cross-entropy", "3", "1.1"]]
+    assert results_table(workdir)[1] == [["student", "examples", "first and last batch", "3", "1.1"]]
     with open(write_report(workdir), encoding="utf-8") as file:
         assert "Cross-entropy" in file.read()

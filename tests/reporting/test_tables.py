@@ -3,7 +3,7 @@
 import json
 from types import SimpleNamespace
 
-from r1jax.reporting import compared_table, stages_by_side, write_report
+from r1jax.reporting import compared_table, results_table, stages_by_side, write_report
 from r1jax.reporting.tables import compared_rows, comparisons, stage_tables, tiles
 
 
@@ -132,3 +132,12 @@ def test_in_the_report_and_the_terminal(make_run):
     ((title, columns, rows),) = stages_by_side(workdir)
     assert title == "Stages on test" and columns == ["figure", f"before {first}", first, "dev1"]
     assert ["language", "–", "85.0%", "99.0%"] in rows
+
+
+def test_a_stage_of_ones_own_shows_its_figures(tmp_path):
+    for name, content in (("recipe.yaml", "name: mine\n"), ("results.json", json.dumps([OWN]))):
+        (tmp_path / name).write_text(content)
+    assert results_table(tmp_path)[1] == [["mine", "–", "scale", "–", "3"], ["", "–", "made of", "–", "rules"]]
+
+
+OWN = {"name": "mine", "before": {}, "after": {}, "figures": {"scale": 3.0, "made of": "rules", "more": [1, 2]}}
