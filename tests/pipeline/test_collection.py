@@ -9,6 +9,7 @@ from r1jax.pipeline.collection import Collector, WaveRequest, says_something
 from r1jax.pipeline.ledger import read_wave, wave_folder
 from r1jax.rewards.record import RewardRecord, Verdict
 from r1jax.rollout import SampledSequence, SamplingStopped
+from r1jax.scoring.parts import Scored
 
 PROMPTS = [Prompt(f"p{i}", np.array([10 + i, 1], np.int32), {"problem": f"p{i}\u2028x", "grader": "g"}) for i in range(40)]
 
@@ -224,7 +225,7 @@ def test_what_models_reward_is_recorded_with_the_wave(folder):
 
     def scores(asked):
         calls.append(len(asked))
-        return [{"helpfulness": len(each.completion) / 10} for each in asked]
+        return [{"helpfulness": Scored(len(each.completion) / 10, "short")} for each in asked]
 
     order = lambda start, count: np.arange(start, start + count)  # noqa: E731
     made = Collector(folder, PROMPTS, order, FakeSampler(), FakePool(), Numbers(), lambda: False, scores)
@@ -232,6 +233,7 @@ def test_what_models_reward_is_recorded_with_the_wave(folder):
     assert calls == [4, 4]
     for sample in first.all_samples:
         assert sample.record.parts["helpfulness"] == len(sample.completion) / 10 and "accuracy" in sample.record.parts
+        assert "short" in sample.record.reason
     again = made.collect(None, request(prompts_per_wave=2), 0)
     assert calls == [4, 4] and [s.record for s in again.all_samples] == [s.record for s in first.all_samples]
 
