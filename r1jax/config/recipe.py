@@ -164,12 +164,13 @@ def check_graph(recipe: Recipe) -> None:
                     later = source in (other.name for other in recipe.stages)
                     hint = "; it is listed here or later, put it before" if later else nearest(source, seen)
                     raise RecipeError(f"{where}.{name}: no earlier stage {source!r}{hint}")
-                _check_made(recipe, stage, name, value.removeprefix("stage:"), where)
+                _check_made(recipe, stage, name, source, where)
             elif value not in sources:
                 hint = "; a function of your own is judge_function" if name == "judge" and ":" in value else ""
                 raise RecipeError(f"{where}.{name}: nothing named {value!r}{hint or nearest(value, list(sources))}")
         if "judge" in stage.inputs and getattr(stage.settings, "judge_function", ""):
             raise RecipeError(f"{where} has both judge, a model, and judge_function: leave out one, they may disagree")
+        _check_general(stage, where)
         _check_model_rewards(stage, where)
         own = [(key, getattr(stage.settings, key, ())) for key in ("track", "decontaminate")]
         for key, names in [("benchmarks", stage.benchmarks), *own]:
@@ -204,19 +205,23 @@ def _check_made(recipe: Recipe, stage: StageSettings, name: str, maker: str, whe
         raise RecipeError(f"{where}.{name}: stage {maker!r} makes {made}, and {wanted[0]} are wanted here{hint}")
 
 
+def _check_general(stage: StageSettings, where: str) -> None:
+    """Refuses prompts of RL that no step would ever ask."""
+    settings = stage.settings
+    if stage.kind == "grpo" and "general" in stage.inputs:
+        if settings.general_from >= settings.steps or not settings.general_share:
+            raise RecipeError(
+                f"{where}.general never joins: general_from is {settings.general_from} of {settings.steps} steps and "
+                f"general_share {settings.general_share}; change them or leave general out"
+            )
+
+
 def _check_model_rewards(stage: StageSettings, where: str) -> None:
     """Refuses a reward that a model is to give where there is no such model, and a model that nothing weighs."""
     if stage.kind != "grpo":
         return
     by_type = stage.settings.rewards_by_type or {"": stage.settings.rewards}
     weighed = {part for weights in by_type.values() for part in weights}
-    if "general" in stage.inputs and (
-        stage.settings.general_from >= stage.settings.steps or not stage.settings.general_share
-    ):
-        raise RecipeError(
-            f"{where}.general never joins: general_from is {stage.settings.general_from} of {stage.settings.steps} steps and "
-            f"general_share {stage.settings.general_share}; change them or leave general out"
-        )
     for reward, name in MODEL_REWARDS.items():
         if reward in weighed and name not in stage.inputs:
             raise RecipeError(f"{where}: the reward {reward!r} needs an input {name}: the name of a model, or stage:NAME")

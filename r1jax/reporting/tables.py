@@ -201,9 +201,8 @@ def stage_tables(run: Run) -> Iterable[dict[str, Any]]:
         measured = []
         for result in run.results:
             after = _figures_of(result, "after")
-            asked = next(
-                (name for name in (benchmark, *form_of) if name in after and form_of.get(name, name) == benchmark), None
-            )
+            other = next((name for name in after if form_of.get(name) == benchmark), None)
+            asked = benchmark if benchmark in after else other
             if asked is not None:
                 measured.append((str(result.get("name", "")), after[asked], _figures_of(result, "before").get(asked)))
         if len(measured) < 2:
