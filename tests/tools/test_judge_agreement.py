@@ -18,5 +18,5 @@ def test_it_prints_the_figures_of_both_forms():
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line for line in lines if len(line) == 1] == [["reference"], ["pair"]]
-    assert [line for line in lines if line[0] == "rows"] == [["rows", "3"], ["rows", "3"]]
+    assert [line for line in lines if line[0] == "rows"] == [["rows", "2"], ["rows", "4"]]
     assert {"agreement", "agreement_interval", "ungraded", "exact", "contradict", "first"} <= {line[0] for line in lines}
