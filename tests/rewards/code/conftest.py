@@ -48,7 +48,15 @@ def _scratch_folders():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_is_left():
+def own_scratch(tmp_path_factory):
+    """Scratch folders of this process alone: another worker of the tests makes and removes its own at the same time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("scratch")))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left(own_scratch):
     sandboxes.close_all()
     processes, folders = set(descendants(os.getpid())), _scratch_folders()
     mounts = Path("/proc/self/mountinfo").read_text()
