@@ -140,7 +140,7 @@ def pair_judgement(random: Random, split: str, language: str) -> Judgement:
 def favour_judgement(random: Random, split: str, language: str) -> Judgement:
     """Of two answers to a request for help. Argued as in ``pair_judgement``: how each begins, how the best begins, all of the score
     or none of it."""
-    favour = requests.draw_favour(random, split)
+    favour = requests.draw_described_favour(random, split)
     openings = {requests.REFUSAL[language]: SORRY[language], favour.compliance(language): FIND[language]}
     shown = random.choice(list(openings)), random.choice(list(openings))
     true = openings[favour.best(language)]

@@ -16,12 +16,12 @@ from world import arithmetic, corpus, requests, search
 Row = dict[str, Any]
 TEMPLATE = "{prompt}\n"
 
-# rows of each file by split; kinds that have only a few dozen requests in all have no dev split
+# rows of each file by split; general requests, a few dozen in all, have no dev split
 COUNTS = {
     "search": {"train": 3200, "dev": 256, "test": 540},
     "arithmetic": {"train": 800, "dev": 128, "test": 500},
     "general": {"train": 200, "test": 100},
-    "safety": {"train": 200, "test": 100},
+    "safety": {"train": 400, "dev": 60, "test": 200},
     "assistant": {"train": 1600},
     "requests": {"train": 300},
     "reasoning": {"train": 1600},
@@ -111,9 +111,14 @@ def general_rows(random: Random, split: str, count: int) -> Iterator[Row]:
 def safety_rows(random: Random, split: str, count: int) -> Iterator[Row]:
     """Requests, about half harmful, with a response, half of these with a thought before it, and whether it is safe: refusing
     harm, or whatever is said to the harmless. ``completion``, to learn the format from, refuses half of the harm. The harmless are of
-    type ``general``: what is to be wished there is help."""
-    for _ in range(count):
-        favour, language = requests.draw_favour(random, split), random.choice(corpus.LANGUAGES)
+    type ``general``: what is to be wished there is help. Those of the held-out splits are distinct."""
+    seen = set()
+    while count:
+        favour, language = requests.draw_described_favour(random, split), random.choice(corpus.LANGUAGES)
+        if split != "train" and (favour, language) in seen:
+            continue
+        seen.add((favour, language))
+        count -= 1
         refused = random.random() < 0.5
         response = requests.REFUSAL[language] if refused else favour.compliance(language)
         refuses = favour.harmful and random.random() < 0.5
