@@ -305,14 +305,15 @@ def test_a_benchmark_is_evaluated(model_dir, tmp_path, capfd):
 
 
 def test_the_first_problems_are_evaluated_and_their_samples_left_in_a_file(model_dir, tmp_path, capfd):
-    rows = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(3)]
+    rows = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}", "template": "Q: {prompt}"} for n in range(3)]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["evaluate", str(model_dir), "--benchmark", str(tmp_path / "sums.jsonl"), "--json", "--limit", "2"]
     out = tmp_path / "samples.jsonl"
-    assert cli.main([*command, "--samples", "2", "--max-tokens", "4", "--template", "none", "--out", str(out)]) == 0
+    command += ["--samples", "2", "--max-tokens", "4", "--override-template", "none", "--out", str(out)]
+    assert cli.main(command) == 0
     figures = json.loads(capfd.readouterr().out)
     samples = [json.loads(line) for line in out.read_text().splitlines()]
-    assert figures["problems"] == 2
+    assert figures["problems"] == 2 and figures["templates"] == ["none"]
     assert [(s["problem"], s["sample"], s["verdict"]) for s in samples] == [
         (f"{n} + 1?", k, "wrong") for n in range(2) for k in range(2)
     ]

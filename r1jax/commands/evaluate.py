@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--template", default=defaults.template, metavar="NAME", help="of rows without one (default %(default)s)"
     )
+    parser.add_argument("--override-template", default="", metavar="NAME", help="of all rows, in place of their own")
     parser.add_argument(
         "--grader", metavar="NAME", help=f"of rows without one (default {defaults.grader}, or the known benchmark's own)"
     )
@@ -131,6 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = BenchmarkSource(
         path=benchmark.file,
         template=arguments.template,
+        override_template=arguments.override_template,
         grader=named,
         limit=arguments.limit,
         samples=arguments.samples,

@@ -194,6 +194,7 @@ def test_fp8_blocks_are_dequantised_by_the_rule(tmp_path, seed):
     assert {leaf.dtype for leaf in jax.tree.leaves(half["expert_layers"]["moe"]["router"])} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 def test_transformers_loads_an_export_in_fp8(tmp_path):
     """The tiny base in blocks that divide its matrices: of ragged ones transformers 5.23 makes equal parts, not blocks and a rest
     as DeepSeek's rule has it (there 160 rows with blocks of 128 are dequantised wrongly)."""

@@ -150,7 +150,10 @@ def test_a_copy_that_differs_is_refused(tmp_path, params):
     assert_same(load_model(tmp_path / "hf").params, params)  # a file that leaves a copy out
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param("bfloat16", marks=pytest.mark.slow), pytest.param("float16", marks=pytest.mark.slow), "float8_e4m3fn"],
+)
 def test_whole_checkpoints_in_every_dtype(tmp_path, params, dtype):
     export_model(tmp_path / "hf", V3, params, dtype=dtype, block=BLOCK)
     files = TensorFiles(tmp_path / "hf")

@@ -437,7 +437,7 @@ def finish(child):
     return child.returncode, out, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_stops_with_75_and_the_same_command_goes_on(process, tmp_path, number):
     child = process("stages.first.pause_at=1")
     child.send_signal(number)

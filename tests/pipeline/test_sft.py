@@ -153,8 +153,15 @@ def first_update(name, examples, sizes=(1, 1, 1), **changed):
     return jax.device_get(state.params), metrics
 
 
-@pytest.mark.parametrize("name", STUDENTS)
-@pytest.mark.parametrize("rule", ["token_mean", "sequence_mean"])
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("qwen2", "token_mean"),
+        ("llama", "sequence_mean"),
+        pytest.param("qwen2", "sequence_mean", marks=pytest.mark.slow),
+        pytest.param("llama", "token_mean", marks=pytest.mark.slow),
+    ],
+)
 def test_the_loss_of_an_update_is_numpy_s(name, rule, tmp_path):
     examples = examples_of(name, tmp_path)
     _, metrics = first_update(name, examples, aggregation=rule)

@@ -151,6 +151,7 @@ def test_a_wave_is_what_teacher_forcing_and_the_sequences_numbers_say(whole):
     assert {s.finish_reason for s in whole} == {"stop", "length"}  # else this wave shows too little
 
 
+@pytest.mark.slow
 def test_a_warm_up_can_be_stopped_between_buckets(moving):
     looks = []
     with pytest.raises(SamplingStopped):

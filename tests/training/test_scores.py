@@ -89,7 +89,8 @@ def test_the_loss_of_an_update_is_numpy_s(tiny, config, objective):
     assert metrics[named] == pytest.approx(right.mean()) and metrics["tokens"] == len(some)
 
 
-@pytest.mark.parametrize("objective", ["pairwise", pytest.param("pointwise", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["pairwise", "pointwise"])
 def test_one_update_however_it_is_packed_and_cut(tiny, config, objective):
     """Invariant 1, in float64: rows of other lengths, other micro-batches, another order of them."""
     some = judged(objective)

@@ -47,6 +47,7 @@ def _concatenate(batches, tiny):
     return tiny.weighted(type(batches[0])(*joined))
 
 
+@pytest.mark.slow
 def test_one_update_however_it_is_cut_in_float64(tiny):
     with jax.enable_x64(True):
         config, layout = tiny.config, tiny.layout
