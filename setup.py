@@ -51,7 +51,7 @@ setup(
         # Install torch first, with plain pip (tools/test.sh does).
         "test": [
             "pytest>=8",
-            "pytest-xdist",
+            "pytest-xdist>=3.7",
             "hypothesis",
             "transformers>=5",
             "torch>=2.6",

@@ -13,6 +13,11 @@ import pytest  # noqa: E402
 BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"
 
 
+def pytest_collection_modifyitems(items):
+    """The one test of several minutes begins first: begun last it keeps one worker busy and the other waiting."""
+    items.sort(key=lambda item: item.path.name != "test_whole_recipe.py")
+
+
 @pytest.fixture
 def compilations():
     """How many programs of each function's name the test has compiled so far.

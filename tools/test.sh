@@ -19,16 +19,17 @@ esac
 make_environment .venv-test "torch==2.13.0" "-e .[test]" || exit $?
 
 for layer in $layers; do
+  order=""
   case "$layer" in
     fast) marks="not slow and not long" ;;
-    slow) marks="slow and not long" ;;
+    slow) marks="slow and not long"; order="--no-loadscope-reorder" ;;  # as tests/conftest.py has them: the longest first
     long) marks="long" ;;
   esac
   echo "== $layer layer"
   # Whole files go to a worker, since the tests of a file share what they compile. Two workers, whatever the machine:
   # each test has eight virtual devices already.
   status=0
-  .venv-test/bin/python -m pytest -q -rs -n 2 --dist loadfile -m "$marks" "$@" || status=$?
+  .venv-test/bin/python -m pytest -q -rs -n 2 --dist loadfile $order -m "$marks" "$@" || status=$?
   # 5: no test of that layer (or under that -k)
   [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || exit "$status"
 done

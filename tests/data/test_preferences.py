@@ -176,7 +176,7 @@ def test_rows_that_cannot_be_learnt_are_named(tmp_path, read, row, message):
 
 
 def test_the_small_world_is_read(ours):
-    for split, pairs, responses in (("train", 400, 200), ("test", 200, 100)):
+    for split, pairs, responses in (("train", 400, 400), ("test", 200, 200)):
         rows = list(pair_rows(DataSource(str(WORLD / f"pairs-{split}.jsonl"))))
         assert len(rows) == pairs and all(row.chosen.template == "{prompt}\n" for row in rows)
         labels = [row.label for row in labelled_rows(DataSource(str(WORLD / f"safety-{split}.jsonl")))]
