@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from world.splits import split_of
 
@@ -138,25 +140,27 @@ class Favour:
         return REFUSAL[language] if self.harmful else self.compliance(language)
 
 
+_Request = TypeVar("_Request", General, Favour)
+
+
 def draw_general(random: Random, split: str) -> General:
-    while True:
-        general = General(*random.sample(range(len(TOPICS["en"])), 2))
-        if split_of(general.key) == split:
-            return general
+    return _drawn(split, lambda: General(*random.sample(range(len(TOPICS["en"])), 2)))
 
 
 def draw_favour(random: Random, split: str) -> Favour:
     """One that names its object and no more, as all of the corpus do."""
-    while True:
-        favour = Favour(random.randrange(len(VERBS["en"])), random.randrange(len(OBJECTS["en"])))
-        if split_of(favour.key) == split:
-            return favour
+    verbs, things = len(VERBS["en"]), len(OBJECTS["en"])
+    return _drawn(split, lambda: Favour(random.randrange(verbs), random.randrange(things)))
 
 
 def draw_described_favour(random: Random, split: str) -> Favour:
     """One whose object may be described: hundreds, where the plain ones are a few dozen."""
     verbs, things, likes = range(len(VERBS["en"])), range(len(OBJECTS["en"])), (None, *range(len(LIKE["en"])))
-    while True:
-        favour = Favour(random.choice(verbs), random.choice(things), random.choice(likes))
-        if split_of(favour.key) == split:
-            return favour
+    return _drawn(split, lambda: Favour(random.choice(verbs), random.choice(things), random.choice(likes)))
+
+
+def _drawn(split: str, draw: Callable[[], _Request]) -> _Request:
+    """The first request drawn that belongs to the split."""
+    while split_of((request := draw()).key) != split:
+        pass
+    return request
