@@ -91,6 +91,15 @@ def test_small_requests_split_by_content(world):
         asked = [{row["problem"] for row in rows} for rows in world[kind].values()]
         assert not any(a & b for a, b in itertools.combinations(asked, 2))
     assert len({row["problem"] for row in world["safety"]["test"]}) == COUNTS["safety"]["test"]
+    shipped = ROOT / "configs/tiny/world"
+    learnt, held_out = set(), set()
+    for kind in ("general", "safety", "assistant", "requests", "pairs", "judgements"):
+        for split in COUNTS[kind]:
+            rows = [*world[kind][split], *read(shipped / f"{kind}-{split}.jsonl")]
+            (learnt if split == "train" else held_out).update(
+                row.get("question", row["problem"]) for row in rows if row["kind"] != "judge_reference"
+            )
+    assert learnt and held_out and not learnt & held_out
 
 
 def test_test_split_is_large_and_distinct(world):

@@ -49,9 +49,11 @@ def _scratch_folders():
 
 @pytest.fixture(scope="module", autouse=True)
 def own_scratch(tmp_path_factory):
-    """Scratch folders of this process alone: another worker of the tests makes and removes its own at the same time."""
+    """Scratch folders of this process and its children alone: another worker of the tests makes and removes its own at the same
+    time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("scratch")))
+        patch.setenv("TMPDIR", tempfile.tempdir)
         yield
 
 
